@@ -1,0 +1,106 @@
+"""The error catalogue: every refusal a user can see, with its status and text.
+
+Lives here: `ErrorCode` (what the core and the admin API refuse), `IngressError` (what the ingress
+answers), `AttemptCode` (the RT codes of failed attempts), the exceptions that cross rooms.
+Does not: how an error is rendered (ingress/respond.py, admin/app.py).
+"""
+
+from enum import Enum
+
+
+class ErrorCode(Enum):
+    """A refusal: HTTP status, restate_code or None, text with `{}` for the subject."""
+
+    INVOCATION_NOT_FOUND = (404, None, "The requested invocation '{}' does not exist")
+    INVOCATION_COMPLETED = (409, None, "The invocation '{}' was already completed.")
+    INVOCATION_NOT_COMPLETED = (409, None, "The invocation '{}' is not yet completed.")
+    PAUSE_NOT_RUNNING = (409, None, "The invocation '{}' is not running, cannot be paused.")
+    RESUME_NOT_STARTED = (
+        425, None, "The invocation '{}' is either inboxed or scheduled, cannot be resumed.",
+    )  # fmt: skip
+    RESUME_COMPLETED = (409, None, "The invocation '{}' is completed, cannot be resumed.")
+    RESUME_RUNNING = (
+        409, None,
+        "The invocation '{}' is still running or the deployment id is not pinned yet, "
+        "deployment id cannot be changed.",
+    )  # fmt: skip
+    RESTART_NOT_STARTED = (
+        425, None, "The invocation '{}' cannot be restarted because it's not running yet.",
+    )  # fmt: skip
+    RESTART_RUNNING = (409, None, "The invocation '{}' is still running.")
+    RESTART_NO_INPUT = (
+        410, None,
+        "The invocation '{}' cannot be restarted because the input is not available. This "
+        "indicates that the journal was already purged, or not retained at all.",
+    )  # fmt: skip
+    RESTART_UNSUPPORTED = (
+        422, None,
+        "Restarting the invocation '{}' is not supported. Restarting workflows is not supported, "
+        "and restarting invocations created using the old service protocol.",
+    )  # fmt: skip
+    RESTART_PREFIX = (
+        400, None,
+        "The prefix of the journal '{}' up to 'from' (included) contains some Commands without "
+        "respective Completions.",
+    )  # fmt: skip
+    WORKFLOW_ALREADY_INVOKED = (409, None, "the workflow method was already invoked")
+    IDENTITY_TAKEN = (
+        409, None, "The invocation id '{}' belongs to another target; nothing was changed.",
+    )  # fmt: skip
+    SERVICE_NOT_FOUND = (404, None, "The requested service '{}' does not exist")
+    SERVICE_UNKNOWN = (404, None, "not found in the schema registry: service with name '{}'")
+    DEPLOYMENT_NOT_FOUND = (404, None, "The requested deployment '{}' does not exist")
+    DEPLOYMENT_UNKNOWN = (
+        404, None, "not found in the schema registry: deployment with id '{}'",
+    )  # fmt: skip
+    DEPLOYMENT_EXISTS = (409, None, "Conflict: deployment {} already exists")
+    SERVICE_TYPE_CHANGED = (
+        409, "META0006",
+        "detected a new service revision for '{}' changing the service type from previous "
+        "revision. Service type cannot be changed across revisions.",
+    )  # fmt: skip
+    RETENTION_UNSUPPORTED = (
+        400, None, "modifying retention time for service type {} is unsupported",
+    )  # fmt: skip
+    STATE_UNSUPPORTED = (400, None, "Cannot modify state for service type {}")
+
+    def __init__(self, status: int, restate_code: str | None, template: str) -> None:
+        self.status = status
+        self.restate_code = restate_code
+        self.template = template
+
+    def message(self, subject: str) -> str:
+        """The text a user sees; a restate_code stands in front of it in brackets."""
+        text = self.template.replace("{}", subject)
+        return f"[{self.restate_code}] {text}" if self.restate_code else text
+
+
+class AttemptCode:
+    """RT codes of failed attempts (service-protocol.md 6)."""
+
+    ABORT_TIMEOUT = "RT0001"
+    MESSAGE_TOO_LARGE = "RT0003"
+    INTERNAL = "RT0006"
+    HANDLER = "RT0007"
+    NETWORK = "RT0010"
+    NO_DEPLOYMENT = "RT0011"
+    PROTOCOL_VIOLATION = "RT0012"
+    NO_COMMON_VERSION = "RT0013"
+    PINNED_VERSION_UNSUPPORTED = "RT0014"
+    UNSUPPORTED_MEDIA_TYPE = "RT0015"
+    JOURNAL_MISMATCH = "RT0016"
+    PRECONDITION = "RT0017"
+    TARGET_NOT_FOUND = "RT0018"
+    PAYLOAD_TOO_LARGE = "RT0019"
+    DEPRECATED_DEPLOYMENT = "RT0020"
+    RATE_LIMITED = "RT0023"
+    FLOW_CONTROL = "RT0024"
+    AWAIT_TOO_DEEP = "RT0025"
+
+
+class InternalError(Exception):
+    """A defect in the core dropped one event; everything else is untouched."""
+
+
+class OverloadedError(Exception):
+    """The writer's queue stayed full for longer than a client should wait."""
