@@ -1,0 +1,220 @@
+"""The one writer: events in, one transaction for a batch, effects and replies out after COMMIT.
+
+Lives here: the queue, the batch, per-event isolation of defects, tickets.
+Does not: rules (core/machine.py), SQL (store/), what an effect does (dispatch.py).
+Invariants: A1 a reply exists only after the commit that covers it; order of one sender is kept.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import trio
+
+from restated.core.effects import Effect, Reply
+from restated.core.events import CommandReceived, Event, Invoke, RunProposed
+from restated.core.machine import step
+from restated.core.view import Overlay
+from restated.engine.dispatch import Dispatch, Tail
+from restated.model.errors import InternalError, OverloadedError
+from restated.seams import Clock
+from restated.store.store import Committed, Store
+
+BATCH_EVENTS_MAX: Final = 256  # beyond it commit latency grows faster than throughput
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+BATCH_APPLY_MS_MAX: Final = 8.0
+QUEUE_MAX: Final = 4_096
+ROOM_WAIT_S: Final = 5.0
+
+log = logging.getLogger("restated.engine")
+
+Then = Callable[[Reply | None], None]
+"""Called after the commit, in queue order; None when a defect dropped the event. Must not raise."""
+
+
+class Ticket:
+    """A place in the queue; settled after the commit that covers its event."""
+
+    __slots__ = ("_reply", "_task", "_then", "bytes", "event", "settled")
+
+    def __init__(self, event: Event, then: Then | None) -> None:
+        self.event = event
+        self.bytes = payload_bytes(event)
+        self.settled = False
+        self._reply: Reply | None = None
+        self._then = then
+        self._task: trio.lowlevel.Task | None = None
+
+    def prepare(self, reply: Reply | None) -> None:
+        """Note the reply; nobody sees it before `settle`."""
+        self._reply = reply
+
+    def settle(self) -> None:
+        """The event is durable, or was dropped by a defect: tell whoever waits."""
+        self.settled = True
+        if self._then is not None:
+            self._then(self._reply)
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def wait(self) -> Reply | None:
+        """Wait for the commit. One task at a time. None when a defect dropped the event."""
+        if not self.settled:
+            self._task = trio.lowlevel.current_task()
+
+            def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+                self._task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        return self._reply
+
+    async def reply(self) -> Reply:
+        """Wait for the commit. InternalError when a defect dropped the event."""
+        reply = await self.wait()
+        if reply is None:
+            raise InternalError(f"a defect dropped {type(self.event).__name__}")
+        return reply
+
+
+class Writer:
+    """Applies events one after the other; nobody else writes rows."""
+
+    def __init__(self, store: Store, dispatch: Dispatch, tail: Tail, clock: Clock) -> None:
+        self._store = store
+        self._dispatch = dispatch
+        self._tail = tail
+        self._clock = clock
+        self._queue: deque[Ticket] = deque()
+        self._idle: trio.lowlevel.Task | None = None
+        self._room = trio.Event()
+        self.defects = 0  # events dropped by a defect since start
+        self.batches = 0
+        self.events = 0
+
+    @property
+    def backlog(self) -> int:
+        """Events that wait for their batch."""
+        return len(self._queue)
+
+    def post(self, event: Event, then: Then | None = None) -> Ticket:
+        """Queue an event now, in order; for attempts and timers, whose number is bounded."""
+        ticket = Ticket(event, then)
+        self._queue.append(ticket)
+        if self._idle is not None:
+            trio.lowlevel.reschedule(self._idle)
+            self._idle = None
+        return ticket
+
+    async def submit(self, event: Event) -> Reply:
+        """Queue an event and return after the COMMIT that covers it.
+
+        OverloadedError when the queue stays full for 5 s: nothing was queued then.
+        """
+        if len(self._queue) >= QUEUE_MAX:
+            await self.room()
+        return await self.post(event).reply()
+
+    async def room(self) -> None:
+        """Wait until the queue takes another event; OverloadedError after 5 s."""
+        with trio.move_on_after(ROOM_WAIT_S):
+            while len(self._queue) >= QUEUE_MAX:
+                await self._room.wait()
+            return
+        raise OverloadedError(f"{len(self._queue)} events wait to be stored; try again later")
+
+    async def run(self) -> NoReturn:
+        """Collect, apply, commit, release, for ever. StoreFailedError leaves it: fail-stop."""
+        while True:
+            tickets = await self._collect()
+            await self._store.prefetch([ticket.event for ticket in tickets])
+            batch = Overlay(self._store)
+            effects: list[Effect] = []
+            now_ms = self._clock.wall_ms()
+            applied = self._apply_all(batch, tickets, now_ms, effects)
+            committed = await self._store.commit(batch.writes())
+            self._release(committed, effects, applied)
+
+    async def drain(self) -> None:
+        """Return when everything posted so far is durable."""
+        while self._queue:
+            await self._queue[-1].wait()
+
+    async def _collect(self) -> list[Ticket]:
+        """At least one ticket, then whatever is queued, up to the bounds of a batch."""
+        if self._queue:
+            # Others may be about to post: one turn of the loop makes the batch larger, not later.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while not self._queue:
+            self._idle = trio.lowlevel.current_task()
+
+            def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+                self._idle = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        tickets: list[Ticket] = []
+        total = 0
+        queue = self._queue
+        while queue and len(tickets) < BATCH_EVENTS_MAX:
+            total += queue[0].bytes
+            if tickets and total > BATCH_BYTES_MAX:
+                break
+            tickets.append(queue.popleft())
+        return tickets
+
+    def _apply_all(
+        self, batch: Overlay, tickets: list[Ticket], now_ms: int, effects: list[Effect]
+    ) -> list[Ticket]:
+        """Apply in order; what does not fit into 8 ms goes back to the head of the queue."""
+        deadline_ms = self._clock.monotonic_ms() + BATCH_APPLY_MS_MAX
+        observed = self._tail.is_observed
+        for index, ticket in enumerate(tickets):
+            ticket.prepare(self._apply(batch, ticket.event, now_ms, effects, observed=observed))
+            if index & 15 == 15 and self._clock.monotonic_ms() > deadline_ms:
+                rest = tickets[index + 1 :]
+                self._queue.extendleft(reversed(rest))
+                return tickets[: index + 1]
+        return tickets
+
+    def _apply(
+        self, batch: Overlay, event: Event, now_ms: int, effects: list[Effect], *, observed: bool
+    ) -> Reply | None:
+        try:
+            outcome, reply = step(batch, event, now_ms, observed=observed)
+        except Exception:
+            # A defect: the event is dropped whole, the batch around it is intact.
+            self.defects += 1
+            log.exception("core defect event=%s of=%s", type(event).__name__, subject(event))
+            return None
+        batch.merge(outcome)
+        effects.extend(outcome.effects)
+        return reply
+
+    def _release(self, committed: Committed, effects: list[Effect], applied: list[Ticket]) -> None:
+        self.batches += 1
+        self.events += len(applied)
+        self._dispatch.release(committed, effects)
+        for ticket in applied:
+            ticket.settle()
+        if not self._room.is_set() and len(self._queue) < QUEUE_MAX:
+            self._room.set()
+            self._room = trio.Event()
+
+
+def payload_bytes(event: Event) -> int:
+    """What an event carries, for the bounds of batches and attempts."""
+    if isinstance(event, Invoke):
+        return len(event.payload)
+    if isinstance(event, CommandReceived):
+        return len(event.payload)
+    if isinstance(event, RunProposed) and isinstance(event.result, bytes):
+        return len(event.result)
+    return 0
+
+
+def subject(event: Event) -> object:
+    """The id or number that an event is about, for logs; never payloads."""
+    return getattr(event, "id", None) or getattr(event, "number", None)
