@@ -24,8 +24,32 @@ class TransportError(Exception):
         self.code = code
 
 
+class WrongHttpVersionError(TransportError):
+    """The peer speaks another version of HTTP than the one the deployment was registered with."""
+
+
+class TransportLimits(Record):
+    """Bounds of the connections to deployments (design 3.15; service-protocol.md 2.1)."""
+
+    streams_max: int = 128  # per HTTP/2 connection, unless the peer allows fewer
+    connections_max: int = 1_024  # per scheme, host and port
+    connect_timeout_seconds: float = 10.0  # TCP, TLS and the first SETTINGS of HTTP/2
+    idle_seconds: float = 300.0
+    ping_interval_seconds: float = 40.0
+    ping_timeout_seconds: float = 20.0
+    stream_window_bytes: int = 2 << 20
+    connection_window_bytes: int = 5 << 20
+    header_list_bytes_max: int = 16 << 10
+    outgoing_bytes_max: int = 256 << 10  # per connection, not yet taken by the kernel (M4)
+    cluster_name: str = "localcluster"  # sent as x-restate-cluster-name with every request
+
+
 class ExchangeRequest(Record):
-    """One request to a deployment. `path` is below the base URI, e.g. `/invoke/Greeter/greet`."""
+    """One request to a deployment. `path` is below the base URI, e.g. `/invoke/Greeter/greet`.
+
+    `headers` are those of this exchange only: the transport adds the deployment's registered
+    additional headers and `x-restate-cluster-name` behind them.
+    """
 
     deployment: Deployment
     method: str
