@@ -224,6 +224,8 @@ def current(step: Step, event: AttemptEvent) -> Invocation | None:
     invocation = step.get(Invocation, event.number)
     if invocation is None or invocation.status != "invoked" or invocation.attempt != event.attempt:
         return None
+    if invocation.next_retry_at_ms is not None:
+        return None  # this attempt has failed, the next one has not begun
     return invocation
 
 

@@ -245,6 +245,7 @@ class Invocation(Row):
     journal_expires_at_ms: int | None = None
     trace_parent: str | None = None
     restarted_from: str | None = None
+    output_index: int | None = None  # journal index of the newest Output command
 
     @property
     def is_exclusive(self) -> bool:

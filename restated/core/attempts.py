@@ -1,0 +1,243 @@
+"""How an attempt goes: pinned, suspended, failed, yielded, ended; and when the next one starts.
+
+Lives here: retry policy with stored deadlines, pausing, suspension, the end a handler asked for.
+Does not: what the end releases (finish.py), commands (commands.py), talking to deployments.
+Rules: B9 retry counts and deadlines are stored and survive a restart; C03, C05; C13 a failure is
+posted behind everything its attempt sent, so the retry replays all of it.
+"""
+
+import msgspec
+from msgspec.structs import replace
+
+from restated.core.accept import TIME_MS_MAX, start
+from restated.core.effects import ArmTimer, Done, Ignored, Reply
+from restated.core.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptSuspended,
+    AttemptYielded,
+    DeploymentPinned,
+)
+from restated.core.finish import finish
+from restated.core.journal import error_event, output_of, record_event
+from restated.core.notifications import CANCEL_SIGNAL, evaluate
+from restated.core.view import Step, current
+from restated.model.errors import AttemptCode
+from restated.model.records import (
+    AttemptError,
+    Await,
+    Completion,
+    Entry,
+    Failure,
+    Invocation,
+    RetryPolicy,
+    Timer,
+)
+
+JITTER_SHARE = 0.3  # of the delay, at most
+JITTER_MS_MIN = 3
+FAILURE_CODE_MAX = 65_535
+STALE = Ignored("stale attempt")
+
+
+def on_deployment_pinned(step: Step, event: DeploymentPinned) -> Reply:
+    """From now on every attempt goes to this deployment with this protocol version."""
+    invocation = current(step, event)
+    if invocation is None:
+        return STALE
+    step.put(
+        replace(
+            invocation,
+            deployment_id=event.deployment_id,
+            service_revision=event.service_revision,
+            protocol_version=event.protocol_version,
+        )
+    )
+    return Done()
+
+
+def on_suspended(step: Step, event: AttemptSuspended) -> Reply:
+    """The handler waits: resume at once if it need not, else keep what it waits for."""
+    invocation = current(step, event)
+    if invocation is None:
+        return STALE
+    problem = _impossible_await(step, invocation, event.awaiting_on)
+    if problem is not None:
+        _retry(step, _counted(invocation, problem), problem, RetryPolicy(), 0)
+        return Done()
+    invocation = replace(
+        invocation,
+        awaiting_floor=event.known_entries,
+        policy_attempts=0,
+        failures_since_command=0,
+        last_failure=None,
+    )
+    if invocation.pause_requested:
+        pause(step, invocation, None)
+        return Done()
+    verdict, rest = evaluate(step, invocation, event.awaiting_on)
+    if verdict is not None:
+        start(step, invocation)
+        return Done()
+    suspended = replace(
+        invocation,
+        status="suspended",
+        awaiting_on=msgspec.msgpack.encode(rest),
+        modified_at_ms=step.now_ms,
+    )
+    step.put(suspended)
+    step.changed(suspended, "suspended", awaiting=", ".join(_leaves(rest)[:16]))
+    return Done()
+
+
+def on_failed(step: Step, event: AttemptFailed) -> Reply:
+    """Retry, pause or end, by what the SDK asks for and the policy allows."""
+    invocation = current(step, event)
+    if invocation is None:
+        return STALE
+    error = event.error
+    if event.counts:
+        invocation = _counted(invocation, error)
+    else:
+        invocation = replace(invocation, last_failure=msgspec.msgpack.encode(error))
+    if event.behavior == "fail":
+        _end_with_error(step, invocation, error)
+    elif event.behavior == "pause" or invocation.pause_requested:
+        pause(step, invocation, error)
+    elif event.retry_after_ms is not None:
+        record_event(step, invocation, "TransientError", error_event(error))
+        _retry_in(step, invocation, event.retry_after_ms, error)
+    else:
+        _retry(step, invocation, error, event.policy, event.jitter)
+    return Done()
+
+
+def on_ended(step: Step, event: AttemptEnded) -> Reply:
+    """The last Output command is the result."""
+    invocation = current(step, event)
+    if invocation is None:
+        return STALE
+    output = (
+        None
+        if invocation.output_index is None
+        else step.get(Entry, invocation.number, invocation.output_index)
+    )
+    assert output is not None, "the session refuses an End without Output"
+    finish(step, invocation, output_of(output))
+    return Done()
+
+
+def on_yielded(step: Step, event: AttemptYielded) -> Reply:
+    """The invoker gave the attempt's place back: a failure of nobody."""
+    invocation = current(step, event)
+    if invocation is None:
+        return STALE
+    if invocation.pause_requested:
+        pause(step, invocation, None)
+    else:
+        start(step, invocation)
+    return Done()
+
+
+def pause(step: Step, invocation: Invocation, error: AttemptError | None) -> None:
+    """Stop attempting until an operator resumes it; journal and lock stay (X4)."""
+    paused = replace(
+        invocation,
+        status="paused",
+        pause_requested=0,
+        next_retry_at_ms=None,
+        awaiting_on=None,
+        modified_at_ms=step.now_ms,
+    )
+    step.clear(Timer, invocation.number, "retry")
+    step.put(paused)
+    payload: dict[str, object] = {} if error is None else {"last_failure": error_event(error)}
+    record_event(step, paused, "Paused", payload)
+    step.changed(paused, "paused", error=None if error is None else error.message)
+
+
+def resume(step: Step, invocation: Invocation) -> None:
+    """Attempt again with a fresh retry budget."""
+    step.clear(Timer, invocation.number, "retry")
+    start(step, replace(invocation, policy_attempts=0, failures_since_command=0, last_failure=None))
+
+
+def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
+    """Delay after failed attempt number `attempt` (from 1); jitter 0..1000 is the event's.
+
+    Exponential, capped, plus 3 ms to 30 %; service-protocol.md 4.5.
+    """
+    # Beyond 64 doublings every sensible interval has met its cap; the bound stops float overflow.
+    exponent = min(attempt - 1, 64)
+    delay = min(policy.interval_ms * policy.factor**exponent, policy.interval_ms_max)
+    return int(delay + max(JITTER_MS_MIN, JITTER_SHARE * delay * jitter / 1000))
+
+
+def _counted(invocation: Invocation, error: AttemptError) -> Invocation:
+    return replace(
+        invocation,
+        failures_since_command=invocation.failures_since_command + 1,
+        last_failure=msgspec.msgpack.encode(error),
+    )
+
+
+def _retry(
+    step: Step, invocation: Invocation, error: AttemptError, policy: RetryPolicy, jitter: int
+) -> None:
+    invocation = replace(invocation, policy_attempts=invocation.policy_attempts + 1)
+    if policy.attempts_max is not None and invocation.policy_attempts >= policy.attempts_max:
+        if policy.at_most == "kill":
+            _end_with_error(step, invocation, error)
+        else:
+            pause(step, invocation, error)
+        return
+    record_event(step, invocation, "TransientError", error_event(error))
+    _retry_in(step, invocation, retry_delay_ms(policy, invocation.policy_attempts, jitter), error)
+
+
+def _retry_in(step: Step, invocation: Invocation, delay_ms: int, error: AttemptError) -> None:
+    at_ms = min(step.now_ms + delay_ms, TIME_MS_MAX)
+    waiting = replace(invocation, next_retry_at_ms=at_ms, modified_at_ms=step.now_ms)
+    step.put(waiting)
+    step.put(Timer(invocation.number, "retry", invocation.attempt, at_ms))
+    step.emit(ArmTimer(at_ms))
+    step.changed(
+        waiting, "retrying", error=error.message, error_code=error.restate_code, at_ms=at_ms
+    )
+
+
+def _end_with_error(step: Step, invocation: Invocation, error: AttemptError) -> None:
+    code = error.code if 0 < error.code <= FAILURE_CODE_MAX else 500
+    finish(step, invocation, Failure(code, error.message), stacktrace=error.stacktrace)
+
+
+def _impossible_await(step: Step, invocation: Invocation, awaiting: Await) -> AttemptError | None:
+    """Why nothing could ever resume this: no command has the id, or only own open runs (C05)."""
+    only_open_runs = True
+    for name in _leaves(awaiting):
+        if not name.startswith("c"):
+            only_open_runs = only_open_runs and name == CANCEL_SIGNAL
+            continue
+        completion = step.get(Completion, invocation.number, int(name[1:]))
+        if completion is None:
+            return AttemptError(
+                500,
+                f"suspended on completion {name[1:]}, which no command of the journal has",
+                AttemptCode.PROTOCOL_VIOLATION,
+            )
+        if completion.kind != "run" or completion.entry_index is not None:
+            only_open_runs = False
+    if only_open_runs and any(name != CANCEL_SIGNAL for name in _leaves(awaiting)):
+        return AttemptError(
+            500,
+            "suspended on the result of its own run, which only a new attempt can produce",
+            AttemptCode.HANDLER,
+        )
+    return None
+
+
+def _leaves(awaiting: Await) -> list[str]:
+    leaves = list(awaiting.on)
+    for nested in awaiting.nested:
+        leaves.extend(_leaves(nested))
+    return leaves

@@ -1,0 +1,172 @@
+"""The journal of an invocation: appending entries, settling its own commands.
+
+Lives here: `append`, open commands (`expect`), their completion (`settle`), wire form of outcomes.
+Does not: what a command does (commands.py), who wakes up (notifications.py).
+Rules: B4 indices are contiguous and a completion is attached once; notifications reach the live
+attempt as effects, in journal order, after the commit.
+"""
+
+import json
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from restated.core.effects import PushNotification
+from restated.core.events import Result
+from restated.core.view import Step
+from restated.model.records import (
+    AttemptError,
+    Completion,
+    CompletionKind,
+    Entry,
+    Failure,
+    Invocation,
+    JournalEvent,
+    Outcome,
+    Polarity,
+)
+from restated.protocol import messages
+from restated.protocol import service_protocol_pb2 as pb
+
+COMPLETION_TYPES: dict[CompletionKind, int] = {
+    message.completion: message.code
+    for message in messages.MESSAGES
+    if message.completion is not None
+}
+
+
+def append(
+    step: Step, invocation: Invocation, type_code: int, payload: bytes, name: str | None = None
+) -> Invocation:
+    """Add the next journal entry; the invocation as stored now."""
+    step.put(
+        Entry(invocation.number, invocation.journal_length, type_code, payload, step.now_ms, name)
+    )
+    changed = replace(
+        invocation,
+        journal_length=invocation.journal_length + 1,
+        last_entry_at_ms=step.now_ms,
+        modified_at_ms=step.now_ms,
+    )
+    step.put(changed)
+    return changed
+
+
+def notify(step: Step, invocation: Invocation, type_code: int, payload: bytes) -> Invocation:
+    """Append a notification and forward it to the live attempt, if there is one."""
+    index = invocation.journal_length
+    changed = append(step, invocation, type_code, payload)
+    if changed.status == "invoked":
+        step.emit(PushNotification(changed.number, changed.attempt, index, type_code, payload))
+    return changed
+
+
+def expect(
+    step: Step,
+    invocation: Invocation,
+    completion_id: int,
+    kind: CompletionKind,
+    callee: str | None = None,
+) -> Completion:
+    """Note that the command just appended will be completed."""
+    completion = Completion(
+        invocation.number, completion_id, invocation.journal_length - 1, kind, callee=callee
+    )
+    step.put(completion)
+    return completion
+
+
+def settle(
+    step: Step, invocation: Invocation, completion: Completion, result: pb.NotificationMessage
+) -> Invocation:
+    """Complete an open command. The caller has checked that it is open."""
+    assert completion.entry_index is None, "B4: a completion is attached once"
+    result.completion_id = completion.completion_id
+    index = invocation.journal_length
+    changed = notify(
+        step, invocation, COMPLETION_TYPES[completion.kind], result.SerializeToString()
+    )
+    polarity: Polarity = "failure" if result.HasField("failure") else "success"
+    step.put(replace(completion, entry_index=index, polarity=polarity))
+    return changed
+
+
+def notification(result: Result) -> pb.NotificationMessage:
+    """The wire form of a result: value, failure or void; its id is filled by the caller."""
+    if result is None:
+        return pb.NotificationMessage(void=pb.Void())
+    if isinstance(result, Failure):
+        return pb.NotificationMessage(failure=wire_failure(result))
+    return pb.NotificationMessage(value=pb.Value(content=result))
+
+
+def wire_failure(failure: Failure) -> pb.Failure:
+    """The wire form of a failure."""
+    return pb.Failure(
+        code=failure.code,
+        message=failure.message,
+        metadata=[pb.FailureMetadata(key=key, value=value) for key, value in failure.metadata],
+    )
+
+
+def failure_of(failure: pb.Failure) -> Failure:
+    """The record of a wire failure."""
+    return Failure(
+        failure.code,
+        failure.message,
+        tuple((pair.key, pair.value) for pair in failure.metadata),
+    )
+
+
+def output_of(entry: Entry) -> Outcome:
+    """What an Output command says."""
+    output = pb.OutputCommandMessage.FromString(entry.payload)
+    if output.HasField("failure"):
+        return failure_of(output.failure)
+    return output.value.content
+
+
+def record_event(step: Step, invocation: Invocation, kind: str, payload: dict[str, object]) -> None:
+    """Keep an event that operators see and SDKs never do; an exact repeat is not kept (C75)."""
+    newest = _newest_event(step, invocation)
+    encoded = json.dumps(payload, separators=(",", ":")).encode()
+    if newest is not None and newest.kind == kind and newest.payload == encoded:
+        return
+    assert kind in ("TransientError", "Paused", "Suspended")
+    step.put(
+        JournalEvent(
+            invocation.number,
+            0 if newest is None else newest.index + 1,
+            step.now_ms,
+            kind,
+            encoded,
+            invocation.journal_length - 1,
+        )
+    )
+
+
+def error_event(error: AttemptError) -> dict[str, object]:
+    """An attempt's failure as journal events show it; absent members are left out."""
+    event: dict[str, object] = {"error_code": error.code, "error_message": error.message}
+    if error.stacktrace:
+        event["error_stacktrace"] = error.stacktrace
+    event["restate_doc_error_code"] = error.restate_code
+    if error.command_index is not None:
+        event["related_command_index"] = error.command_index
+    if error.command_name:
+        event["related_command_name"] = error.command_name
+    if error.command_type is not None:
+        event["related_command_type"] = messages.BY_CODE[error.command_type].name
+    return event
+
+
+def state_keys(names: Sequence[str]) -> pb.NotificationMessage:
+    """The wire form of a list of state keys."""
+    return pb.NotificationMessage(state_keys=pb.StateKeys(keys=[name.encode() for name in names]))
+
+
+def _newest_event(step: Step, invocation: Invocation) -> JournalEvent | None:
+    newest = None
+    for event in step.scan(JournalEvent, invocation.number):
+        newest = event
+    return newest

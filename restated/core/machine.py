@@ -1,0 +1,68 @@
+"""`step`: one event in, everything that it changes and causes out.
+
+Lives here: the table event type -> function, and the loop over messages between invocations.
+Does not: any rule; each stands in the topic file that the table names.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from restated.core import (
+    accept,
+    attempts,
+    commands,
+    control,
+    events,
+    finish,
+    notifications,
+    registry,
+)
+from restated.core.effects import Reply
+from restated.core.events import Event
+from restated.core.view import Step, View
+
+OnEvent = Callable[[Step, Any], Reply]  # each function takes exactly the event of its row
+
+HANDLERS: dict[type[Event], OnEvent] = {
+    events.Invoke: accept.on_invoke,
+    events.Attach: finish.on_attach,
+    events.Complete: notifications.on_complete,
+    events.Signal: notifications.on_signal,
+    events.DeploymentPinned: attempts.on_deployment_pinned,
+    events.CommandReceived: commands.on_command,
+    events.RunProposed: notifications.on_run_proposed,
+    events.AttemptSuspended: attempts.on_suspended,
+    events.AttemptFailed: attempts.on_failed,
+    events.AttemptEnded: attempts.on_ended,
+    events.AttemptYielded: attempts.on_yielded,
+    events.TimerFired: notifications.on_timer,
+    events.Expired: finish.on_expired,
+    events.Cancel: control.on_cancel,
+    events.Kill: control.on_kill,
+    events.Pause: control.on_pause,
+    events.Resume: control.on_resume,
+    events.RestartAsNew: control.on_restart_as_new,
+    events.Purge: control.on_purge,
+    events.PurgeJournal: control.on_purge_journal,
+    events.PatchState: control.on_patch_state,
+    events.RegisterDeployment: registry.on_register_deployment,
+    events.UpdateDeployment: registry.on_update_deployment,
+    events.RemoveDeployment: registry.on_remove_deployment,
+    events.PatchService: registry.on_patch_service,
+}
+
+
+def step(view: View, event: Event, now_ms: int, *, observed: bool = False) -> tuple[Step, Reply]:
+    """Apply one event and the messages it sends.
+
+    Pure: same view, event and time give the same outcome; nothing outside it changes. A message is
+    part of its event: a defect in one drops the whole event.
+    """
+    outcome = Step(view, now_ms, observed=observed)
+    reply = HANDLERS[type(event)](outcome, event)
+    position = 0
+    while position < len(outcome.messages):
+        message = outcome.messages[position]
+        HANDLERS[type(message)](outcome, message)
+        position += 1
+    return outcome, reply

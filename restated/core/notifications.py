@@ -1,0 +1,189 @@
+"""Completions, signals and timers reach an invocation; does what it waits for hold?
+
+Lives here: settling open commands, storing signals, due timers, evaluation of an Await, wake-up.
+Does not: how a suspension came about (attempts.py), cancel as an operation (control.py).
+Rules: C01, C02 only what is awaited wakes; C38, C39 an awakeable settles once, whenever;
+a signal that the suspended attempt had already replayed wakes nobody again (`awaiting_floor`).
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from restated.core.accept import start, start_or_enqueue
+from restated.core.effects import Done, Ignored, Reply
+from restated.core.events import Complete, Result, RunProposed, Signal, TimerFired
+from restated.core.journal import notification, notify, settle
+from restated.core.view import Step, View, current
+from restated.model.records import (
+    Await,
+    Completion,
+    Failure,
+    Invocation,
+    SignalRow,
+    Timer,
+)
+from restated.protocol import messages
+
+CANCEL_SIGNAL = f"s{messages.SIGNAL_CANCEL}"
+
+Verdict = Literal["success", "failure", "undetermined"]
+
+
+def on_complete(step: Step, event: Complete) -> Reply:
+    """A callee, a promise or an attached invocation settles a command."""
+    invocation = step.get(Invocation, event.number)
+    if invocation is None or invocation.status == "completed":
+        return Ignored("the caller has ended")
+    completion = step.get(Completion, event.number, event.completion_id)
+    if completion is None or completion.entry_index is not None:
+        return Ignored("no such open command")
+    changed = settle(step, invocation, completion, notification(event.result))
+    step.changed(changed, "notification", completion_id=event.completion_id)
+    wake_if_ready(step, changed)
+    return Done()
+
+
+def on_run_proposed(step: Step, event: RunProposed) -> Reply:
+    """The result of a run becomes its completion."""
+    invocation = current(step, event)
+    if invocation is None:
+        return Ignored("stale attempt")
+    completion = step.get(Completion, event.number, event.completion_id)
+    if completion is None or completion.kind != "run" or completion.entry_index is not None:
+        return Ignored("no such open run")
+    changed = settle(step, invocation, completion, notification(event.result))
+    step.changed(changed, "notification", completion_id=event.completion_id)
+    return Done()
+
+
+def on_signal(step: Step, event: Signal) -> Reply:
+    """A signal for an invocation that can still read it; it is dropped otherwise."""
+    assert event.name != CANCEL_SIGNAL, "a cancel is an operation: control.on_cancel"
+    invocation = step.by_id(event.id)
+    if invocation is None or invocation.status in ("completed", "scheduled", "inboxed"):
+        return Ignored("nobody can read the signal")
+    settled = step.get(SignalRow, invocation.number, event.name)
+    if settled is not None and is_awakeable(event.name):
+        return Ignored("the awakeable was completed before")
+    receive_signal(step, invocation, event.name, event.result)
+    return Done()
+
+
+def receive_signal(step: Step, invocation: Invocation, name: str, result: Result) -> Invocation:
+    """Append a signal, forward it, wake a suspended invocation that awaits it."""
+    message = notification(result)
+    if name.startswith("s"):
+        message.idx = int(name[1:])
+    else:
+        message.name = name[2:]
+    index = invocation.journal_length
+    changed = notify(step, invocation, messages.SIGNAL_NOTIFICATION, message.SerializeToString())
+    polarity: Literal["success", "failure"] = (
+        "failure" if isinstance(result, Failure) else "success"
+    )
+    step.put(SignalRow(invocation.number, name, index, polarity))
+    step.changed(changed, "notification", signal=name)
+    return wake_if_ready(step, changed)
+
+
+def is_awakeable(name: str) -> bool:
+    """Whether a signal name belongs to an awakeable: those settle once (P1)."""
+    return name.startswith("s") and int(name[1:]) >= messages.SIGNAL_FIRST_AWAKEABLE
+
+
+def on_timer(step: Step, event: TimerFired) -> Reply:
+    """A stored deadline has passed; one that was removed or moved meanwhile is stale (C10)."""
+    timer = step.get(Timer, event.number, event.kind, event.token)
+    if timer is None or timer.at_ms > step.now_ms:
+        return Ignored("stale timer")
+    step.delete(Timer, event.number, event.kind, event.token)
+    invocation = step.get(Invocation, event.number)
+    if invocation is None:
+        return Ignored("the owner is gone")
+    match timer.kind:
+        case "start":
+            if invocation.status != "scheduled":
+                return Ignored("started before")
+            start_or_enqueue(step, invocation)
+        case "sleep":
+            return on_complete(step, Complete(event.number, event.token, None))
+        case "retry":
+            if invocation.status != "invoked" or invocation.attempt != event.token:
+                return Ignored("stale retry")
+            start(step, invocation)
+        case "continue":
+            return Ignored("nothing left to do")
+    return Done()
+
+
+def wake_if_ready(step: Step, invocation: Invocation) -> Invocation:
+    """Start a suspended invocation whose await holds; otherwise keep what is still awaited."""
+    if invocation.status != "suspended":
+        return invocation
+    assert invocation.awaiting_on is not None, "B7: suspended means waiting for something"
+    awaiting = msgspec.msgpack.decode(invocation.awaiting_on, type=Await)
+    verdict, rest = evaluate(step, invocation, awaiting)
+    if verdict is not None:
+        start(step, invocation)
+        step.changed(invocation, "resumed")
+    elif rest != awaiting:
+        # Satisfied branches are cut out: 10,000 children must not cost 10,000 squared reads.
+        step.put(replace(invocation, awaiting_on=msgspec.msgpack.encode(rest)))
+    return step.get(Invocation, invocation.number) or invocation
+
+
+def evaluate(view: View, invocation: Invocation, awaiting: Await) -> tuple[Verdict | None, Await]:
+    """Whether an await holds (None: not yet), and what of it is still open.
+
+    Point reads on the leaves, never a scan. Combinators: service-protocol.md 4.6.
+    """
+    verdicts: list[Verdict] = []
+    open_leaves: list[str] = []
+    for name in awaiting.on:
+        verdict = _leaf(view, invocation, name)
+        if verdict is None:
+            open_leaves.append(name)
+        else:
+            verdicts.append(verdict)
+    open_nested: list[Await] = []
+    for nested in awaiting.nested:
+        verdict, rest = evaluate(view, invocation, nested)
+        if verdict is None:
+            open_nested.append(rest)
+        else:
+            verdicts.append(verdict)
+    rest = replace(awaiting, on=tuple(open_leaves), nested=tuple(open_nested))
+    return _combine(awaiting, verdicts, is_all=not open_leaves and not open_nested), rest
+
+
+def _combine(awaiting: Await, verdicts: list[Verdict], *, is_all: bool) -> Verdict | None:
+    match awaiting.combinator:
+        case "unknown":
+            return "undetermined" if verdicts else None
+        case "first_completed":
+            return verdicts[0] if verdicts else None
+        case "all_completed":
+            return "success" if is_all else None
+        case "first_succeeded":
+            decisive: Verdict = "success"
+            otherwise: Verdict = "failure"
+        case "all_succeeded":
+            decisive, otherwise = "failure", "success"
+    if decisive in verdicts:
+        return decisive
+    if "undetermined" in verdicts:
+        return "undetermined"
+    return otherwise if is_all else None
+
+
+def _leaf(view: View, invocation: Invocation, name: str) -> Verdict | None:
+    if name.startswith("c"):
+        completion = view.get(Completion, invocation.number, int(name[1:]))
+        return None if completion is None else completion.polarity
+    signal = view.get(SignalRow, invocation.number, name)
+    floor = invocation.awaiting_floor or 0
+    if signal is None or signal.entry_index < floor:
+        return None
+    return signal.polarity

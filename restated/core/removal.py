@@ -1,0 +1,65 @@
+"""Removing an invocation with everything it owns.
+
+Lives here: `remove`, `remove_journal`.
+Does not: when (retention and purge in finish.py and control.py, reuse of an id in accept.py).
+Rules: I4 and C72: nothing of a removed invocation stays, no index row, no timer, no waiter.
+"""
+
+from msgspec.structs import replace
+
+from restated.core.view import Step
+from restated.model.records import (
+    Completion,
+    Entry,
+    Invocation,
+    JournalEvent,
+    Promise,
+    PromiseWaiter,
+    Result,
+    SignalRow,
+    StateValue,
+    Timer,
+    Waiter,
+)
+
+
+def remove(step: Step, invocation: Invocation) -> None:
+    """Forget an invocation: row, result, journal, timers, waiters."""
+    number = invocation.number
+    step.delete(Invocation, number)
+    step.delete(Result, number)
+    remove_journal_rows(step, number)
+    step.clear(Waiter, number)
+    step.clear(Timer, number)
+
+
+def remove_workflow(step: Step, invocation: Invocation) -> None:
+    """Forget the state and promises of a workflow key; its run is gone or never retained."""
+    key = invocation.lock_key
+    step.clear(StateValue, *key)
+    step.clear(Promise, *key)
+    step.clear(PromiseWaiter, *key)
+
+
+def remove_journal(step: Step, invocation: Invocation) -> Invocation:
+    """Forget only the journal of a completed invocation; the invocation as stored now."""
+    assert invocation.status == "completed"
+    remove_journal_rows(step, invocation.number)
+    changed = replace(
+        invocation,
+        journal_length=0,
+        command_count=0,
+        output_index=None,
+        journal_expires_at_ms=None,
+        modified_at_ms=step.now_ms,
+    )
+    step.put(changed)
+    return changed
+
+
+def remove_journal_rows(step: Step, number: int) -> None:
+    """Clear the tables of a journal."""
+    step.clear(Entry, number)
+    step.clear(Completion, number)
+    step.clear(SignalRow, number)
+    step.clear(JournalEvent, number)
