@@ -2,7 +2,7 @@
 
 Lives here: output or failure becomes the result; waiters, timers, lock hand-over, retention,
 expiry, attaching to an end, state patches that wait for the lock.
-Does not: why it ended (attempts.py, control.py), how results reach HTTP callers (engine/dispatch.py).
+Does not: why it ended (attempts.py, control.py), how callers learn of it (engine/dispatch.py).
 Rules: K7 every terminal path releases the key and starts exactly one successor; I4 retention never
 ends early; X2 a detached send is not a child.
 """
@@ -46,7 +46,7 @@ def finish(
     number = invocation.number
     # Waiters first: a parent resumed below must already find our result (C48).
     answer_waiters(step, number, outcome)
-    if invocation.command_count > 2 or invocation.attempt > 1:
+    if _may_have_timers(invocation):
         step.clear(Timer, number)
     expires_at_ms = None
     if invocation.completion_retention_ms > 0:
@@ -64,6 +64,15 @@ def finish(
     )
     if invocation.is_exclusive:
         hand_over(step, invocation.lock_key)
+
+
+def _may_have_timers(invocation: Invocation) -> bool:
+    """Spare the plain call a statement: Input and Output alone set no timer."""
+    return (
+        invocation.command_count > 2
+        or invocation.attempt > 1
+        or invocation.next_retry_at_ms is not None
+    )
 
 
 def end_unstarted(

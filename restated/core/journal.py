@@ -22,6 +22,7 @@ from restated.model.records import (
     Failure,
     Invocation,
     JournalEvent,
+    JournalEventKind,
     Outcome,
     Polarity,
 )
@@ -132,7 +133,6 @@ def record_event(step: Step, invocation: Invocation, kind: str, payload: dict[st
     encoded = json.dumps(payload, separators=(",", ":")).encode()
     if newest is not None and newest.kind == kind and newest.payload == encoded:
         return
-    assert kind in ("TransientError", "Paused", "Suspended")
     step.put(
         JournalEvent(
             invocation.number,

@@ -1,4 +1,4 @@
-"""Completions, signals and timers reach an invocation; does what it waits for hold?
+"""Completions, signals and timers reach an invocation, and may wake it.
 
 Lives here: settling open commands, storing signals, due timers, evaluation of an Await, wake-up.
 Does not: how a suspension came about (attempts.py), cancel as an operation (control.py).

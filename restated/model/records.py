@@ -35,6 +35,7 @@ CompletionKind = Literal[
     "state", "state_keys", "promise", "peek", "complete_promise", "sleep", "call", "call_id", "run",
     "attach", "output",
 ]  # fmt: skip
+JournalEventKind = Literal["TransientError", "Paused", "Suspended"]
 Polarity = Literal["success", "failure"]
 Combinator = Literal[
     "unknown", "first_completed", "all_completed", "first_succeeded", "all_succeeded"
@@ -358,7 +359,7 @@ class JournalEvent(Row):
     number: int
     index: int
     at_ms: int
-    kind: Literal["TransientError", "Paused", "Suspended"]
+    kind: JournalEventKind
     payload: bytes  # JSON
     after_journal_index: int
 
