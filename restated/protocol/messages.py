@@ -71,7 +71,7 @@ class DecodeError(ValueError):
     """The peer sent a message that cannot be read; the attempt fails with RT0012."""
 
 
-class AwaitTooDeepError(ValueError):
+class AwaitTooDeepError(DecodeError):
     """What the attempt waits for is nested too deep; it fails with RT0025 and is paused."""
 
     def __init__(self) -> None:
