@@ -8,7 +8,16 @@ Does not: how it happens (engine/dispatch.py routes effects to rooms).
 from typing import Literal, TypeAlias
 
 from restated.model.errors import ErrorCode
-from restated.model.records import Column, Entry, Invocation, Outcome, Record, Row
+from restated.model.records import (
+    Column,
+    Deployment,
+    Entry,
+    Invocation,
+    Outcome,
+    Record,
+    Row,
+    ServiceRevision,
+)
 
 # -- writes
 
@@ -137,6 +146,13 @@ class Done(Reply):
 
     is_final: bool = True
     id: str | None = None  # a created thing: restarted invocation, deployment
+
+
+class Planned(Reply):
+    """What a dry run of a registration or update would store; nothing changed."""
+
+    deployment: Deployment
+    revisions: tuple[ServiceRevision, ...]
 
 
 class Ignored(Reply):

@@ -246,6 +246,7 @@ class RegisterDeployment(Event):
     services: tuple[DiscoveredService, ...]
     force: bool = False
     breaking: bool = False
+    dry_run: bool = False  # check everything, store nothing, reply Planned
 
 
 class UpdateDeployment(Event):
@@ -254,6 +255,7 @@ class UpdateDeployment(Event):
     deployment: Deployment
     services: tuple[DiscoveredService, ...] | None = None
     overwrite: bool = False
+    dry_run: bool = False
 
 
 class RemoveDeployment(Event):

@@ -88,7 +88,7 @@ class _Shape(
     """What every object of the manifest has in common: no member beyond the listed ones."""
 
 
-class _Settings(_Shape, frozen=True):
+class _Settings(_Shape, frozen=True, kw_only=True):
     """Members that a service and a handler share."""
 
     documentation: str | None = None
@@ -106,19 +106,19 @@ class _Settings(_Shape, frozen=True):
     retry_policy_on_max_attempts: Literal["PAUSE", "KILL"] | None = None
 
 
-class _Input(_Shape, frozen=True):
+class _Input(_Shape, frozen=True, kw_only=True):
     required: bool | None = None
     content_type: str | None = None
     json_schema: msgspec.Raw | None = None
 
 
-class _Output(_Shape, frozen=True):
+class _Output(_Shape, frozen=True, kw_only=True):
     content_type: str | None = None
     set_content_type_if_empty: bool | None = None
     json_schema: msgspec.Raw | None = None
 
 
-class _Handler(_Settings, frozen=True):
+class _Handler(_Settings, frozen=True, kw_only=True):
     name: _HandlerName
     ty: _ManifestHandlerType | None = None
     input: _Input | None = None
@@ -126,13 +126,13 @@ class _Handler(_Settings, frozen=True):
     workflow_completion_retention: _Milliseconds | None = None
 
 
-class _Service(_Settings, frozen=True):
+class _Service(_Settings, frozen=True, kw_only=True):
     name: _ServiceName
     ty: _ManifestServiceType
     handlers: tuple[_Handler, ...]
 
 
-class _Manifest(_Shape, frozen=True):
+class _Manifest(_Shape, frozen=True, kw_only=True):
     protocol_mode: Literal["BIDI_STREAM", "REQUEST_RESPONSE"] | None = None
     min_protocol_version: _Version
     max_protocol_version: _Version

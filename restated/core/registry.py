@@ -53,7 +53,7 @@ def on_register_deployment(step: Step, event: RegisterDeployment) -> Reply:
     """
     existing = same_identity(step, event.deployment)
     if existing is not None and not event.force:
-        return _done(step, existing, tuple(revisions_of(step, existing.id)), dry=event.dry_run)
+        return _done(existing, tuple(revisions_of(step, existing.id)), dry=event.dry_run)
     deployment = event.deployment
     if existing is not None:
         deployment = replace(deployment, id=existing.id)
@@ -66,8 +66,8 @@ def on_register_deployment(step: Step, event: RegisterDeployment) -> Reply:
         number = 1 if latest is None else latest.revision + 1
         revisions.append(_revision(service, number, deployment.id))
     if not event.dry_run:
-        _replace_deployment(step, deployment, revisions)
-    return _done(step, deployment, tuple(revisions), dry=event.dry_run)
+        _replace_deployment(step, deployment, tuple(revisions))
+    return _done(deployment, tuple(revisions), dry=event.dry_run)
 
 
 def on_update_deployment(step: Step, event: UpdateDeployment) -> Reply:
@@ -84,19 +84,12 @@ def on_update_deployment(step: Step, event: UpdateDeployment) -> Reply:
     if event.services is not None and before != after:
         return Refused(ErrorCode.PROTOCOL_RANGE_CHANGED, f"{before} to {after}")
     deployment = replace(event.deployment, created_at_ms=stored.created_at_ms)
-    kept = {revision.name: revision for revision in revisions_of(step, deployment.id)}
-    revisions = tuple(kept.values())
-    if event.services is not None:
-        discovered = [_updated(step, service, kept, deployment.id) for service in event.services]
-        if event.overwrite:
-            revisions = tuple(discovered)
-        else:
-            revisions = tuple(
-                _refreshed(revision, event.services) for revision in kept.values()
-            )  # fmt: skip
+    revisions = tuple(revisions_of(step, deployment.id))
+    if event.services is not None and event.overwrite:
+        revisions = _overwritten(step, event.services, revisions, deployment.id)
     if not event.dry_run:
         _replace_deployment(step, deployment, revisions)
-    return _done(step, deployment, revisions, dry=event.dry_run)
+    return _done(deployment, revisions, dry=event.dry_run)
 
 
 def on_remove_deployment(step: Step, event: RemoveDeployment) -> Reply:
@@ -144,9 +137,7 @@ def definition_of(revision: ServiceRevision) -> ServiceDefinition:
     return msgspec.msgpack.decode(revision.definition, type=ServiceDefinition)
 
 
-def _done(
-    step: Step, deployment: Deployment, revisions: tuple[ServiceRevision, ...], *, dry: bool
-) -> Reply:
+def _done(deployment: Deployment, revisions: tuple[ServiceRevision, ...], *, dry: bool) -> Reply:
     if dry:
         return Planned(deployment, revisions)
     return Done(id=deployment.id)
@@ -163,6 +154,43 @@ def _replace_deployment(
     for revision in revisions:
         step.put(revision)
     step.emit(RegistryChanged())
+
+
+def _overwritten(
+    step: Step,
+    services: tuple[DiscoveredService, ...],
+    stored: tuple[ServiceRevision, ...],
+    deployment_id: str,
+) -> tuple[ServiceRevision, ...]:
+    """The discovered services under the revision numbers that they have here already."""
+    numbers = {revision.name: revision.revision for revision in stored}
+    revisions = []
+    for service in services:
+        number = numbers.get(service.name)
+        if number is None:
+            latest = latest_revision(step, service.name)
+            number = 1 if latest is None else latest.revision + 1
+        revisions.append(_revision(service, number, deployment_id))
+    return tuple(revisions)
+
+
+def _merged(options: Options, patch: Options) -> Options:
+    """`options` with everything that `patch` sets; retry policies cannot be patched."""
+
+    def pick(new: int | None, old: int | None) -> int | None:
+        return old if new is None else new
+
+    return replace(
+        options,
+        public=options.public if patch.public is None else patch.public,
+        inactivity_timeout_ms=pick(patch.inactivity_timeout_ms, options.inactivity_timeout_ms),
+        abort_timeout_ms=pick(patch.abort_timeout_ms, options.abort_timeout_ms),
+        journal_retention_ms=pick(patch.journal_retention_ms, options.journal_retention_ms),
+        idempotency_retention_ms=pick(
+            patch.idempotency_retention_ms, options.idempotency_retention_ms
+        ),
+        workflow_retention_ms=pick(patch.workflow_retention_ms, options.workflow_retention_ms),
+    )
 
 
 def _revision(service: DiscoveredService, number: int, deployment_id: str) -> ServiceRevision:

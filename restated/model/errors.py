@@ -59,6 +59,11 @@ class ErrorCode(Enum):
         "detected a new service revision for '{}' changing the service type from previous "
         "revision. Service type cannot be changed across revisions.",
     )  # fmt: skip
+    PROTOCOL_RANGE_CHANGED = (
+        400, "META0016",
+        "an update deployment operation must provide an endpoint with the same services and "
+        "handlers. The update tried to change the supported protocol versions from {}",
+    )  # fmt: skip
     RETENTION_UNSUPPORTED = (
         400, None, "modifying retention time for service type {} is unsupported",
     )  # fmt: skip
