@@ -1,0 +1,2 @@
+-- name: S1-result (fast)
+SELECT number FROM result WHERE number < 0;

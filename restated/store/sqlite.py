@@ -1,0 +1,460 @@
+"""The Store on SQLite.
+
+Lives here: SqliteStore, its three connections and two threads, commit, checkpoint, backup.
+Does not: opening and checking the file (startup.py), statements (schema.py), rules (core/).
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import starmap
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Final, TypeVar
+
+import apsw
+import trio
+from msgspec.structs import astuple
+
+from restated.core.effects import Clear, Delete, Put, Write
+from restated.core.events import Event
+from restated.core.view import View
+from restated.model.records import Column, Invocation, Row, Timer
+from restated.seams import Clock, Fs
+from restated.store import startup
+from restated.store.schema import (
+    DATABASE_NAME,
+    DUE,
+    EXPIRED,
+    NEXT_DEADLINE,
+    SELECT_BY_ID,
+    SELECT_OPEN,
+    TABLES,
+)
+from restated.store.startup import Finding, StoreLimits, doctor
+from restated.store.store import Committed, StoreFailedError, StoreRefusedError, Usage
+
+__all__ = ["Finding", "SqliteStore", "StoreLimits", "doctor", "open_sqlite"]
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
+_log = logging.getLogger("restated.store")
+
+INLINE_WRITES_MAX: Final = 24
+INLINE_COMMIT_MS_MAX: Final = 1.0  # mean of the last commits
+SLOW_COMMIT_MS: Final = 20.0  # one such commit sends the following to the thread
+SLOW_PERIOD_MS: Final = 10_000.0
+LARGE_BATCH_BYTES: Final = 1 << 20  # statements of a larger batch run in the thread, too
+_MEAN_OVER: Final = 32
+_BACKUP_PAGES: Final = 256  # pages a turn: a commit waits for at most one turn
+
+
+class _Rows:
+    """A View over one connection."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+
+    def get(self, table: type[R], *key: Column) -> R | None:
+        """The row with this key, or None."""
+        for columns in self.connection.execute(TABLES[table].get, key):
+            return table(*columns)
+        return None
+
+    def scan(
+        self, table: type[R], *prefix: Column, after: Column = None, limit: int | None = None
+    ) -> Iterator[R]:
+        """Rows whose key starts with `prefix`, in key order, read as they are asked for."""
+        bindings = prefix
+        if after is not None:
+            bindings = (*bindings, after)
+        if limit is not None:
+            bindings = (*bindings, limit)
+        sql = TABLES[table].scan(len(prefix), after=after is not None, limited=limit is not None)
+        return starmap(table, self.connection.execute(sql, bindings))
+
+    def by_id(self, invocation_id: str) -> Invocation | None:
+        """The invocation with this text id, or None."""
+        for columns in self.connection.execute(SELECT_BY_ID, (invocation_id,)):
+            return Invocation(*columns)
+        return None
+
+
+class _Snapshot:
+    """A read transaction on the reader; one inside another sees the same rows."""
+
+    __slots__ = ("_depth", "_rows")
+
+    def __init__(self, rows: _Rows) -> None:
+        self._rows = rows
+        self._depth = 0
+
+    def __enter__(self) -> View:
+        if self._depth == 0:
+            self._rows.connection.execute("BEGIN")
+        self._depth += 1
+        return self._rows
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._rows.connection.execute("COMMIT")
+
+
+class _Worker:
+    """One thread that runs one thing at a time. `to_thread` would take any thread of a pool."""
+
+    __slots__ = ("_queue", "_thread")
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. Not cancellable: the outcome must be known (C78)."""
+        token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
+        returned: list[T] = []
+        raised: list[BaseException] = []
+
+        def turn() -> None:
+            try:
+                returned.append(work())
+            except BaseException as error:  # noqa: BLE001 - raised again in the task
+                raised.append(error)
+            token.run_sync_soon(trio.lowlevel.reschedule, task)
+
+        self._queue.put(turn)
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        if raised:
+            raise raised[0]
+        return returned[0]
+
+    def stop(self) -> None:
+        """End the thread once it has done what it was given."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while (turn := self._queue.get()) is not None:
+            turn()
+
+
+class SqliteStore:
+    """Implements `Store`. Opened by `open_sqlite`; belongs to one event loop."""
+
+    def __init__(
+        self,
+        connections: tuple[apsw.Connection, apsw.Connection, apsw.Connection],
+        *,
+        clock: Clock,
+        fs: Fs,
+        limits: StoreLimits,
+        directory: Path,
+        lock: int | None,
+    ) -> None:
+        writer, reader, checkpointer = connections
+        self._writer = _Rows(writer)
+        self._reader = _Rows(reader)
+        self._checkpointer = checkpointer
+        self._snapshot = _Snapshot(self._reader)
+        self._is_single = writer is checkpointer
+        self._clock = clock
+        self._fs = fs
+        self._limits = limits
+        self._lock = lock
+        self.path = directory / DATABASE_NAME
+        self._failure: StoreFailedError | None = None
+        self._is_closed = False
+        self._commit_thread: _Worker | None = None
+        self._checkpoint_thread: _Worker | None = None
+        self._mean_ms = 0.0
+        self._thread_until_ms = 0.0
+        self._wal_frames = 0
+        self._wants_checkpoint = trio.Event()
+        self._page_bytes = int(writer.pragma("page_size"))
+        self.sequence = 0
+        self.commit_count = 0  # the next four are read by telemetry
+        self.commit_seconds = 0.0
+        self.checkpoint_count = 0
+        self.checkpoint_seconds = 0.0
+        writer.set_wal_hook(self._on_wal)
+
+    # -- View: the latest commit, for the writer only
+
+    def get(self, table: type[R], *key: Column) -> R | None:
+        """The row with this key, or None."""
+        self._check()
+        return self._writer.get(table, *key)
+
+    def scan(
+        self, table: type[R], *prefix: Column, after: Column = None, limit: int | None = None
+    ) -> Iterator[R]:
+        """Rows whose key starts with `prefix`, in key order; drop it before the next commit."""
+        self._check()
+        return self._writer.scan(table, *prefix, after=after, limit=limit)
+
+    def by_id(self, invocation_id: str) -> Invocation | None:
+        """The invocation with this text id, or None."""
+        self._check()
+        return self._writer.by_id(invocation_id)
+
+    # -- Store: reading beside the writer
+
+    async def prefetch(self, events: Sequence[Event]) -> None:
+        """Nothing: SQLite reads while the caller waits."""
+
+    def snapshot(self) -> _Snapshot:
+        """A consistent view at the last commit, for one short synchronous block."""
+        self._check()
+        return self._snapshot
+
+    def due(self, now_ms: int, limit: int) -> list[Timer]:
+        """Committed timers with `at_ms <= now_ms`, earliest first, ties in key order."""
+        return list(starmap(Timer, self._read(DUE, (now_ms, limit))))
+
+    def expired(self, now_ms: int, limit: int) -> list[int]:
+        """Numbers of completed invocations whose result or journal outlived its retention."""
+        return [number for (number,) in self._read(EXPIRED, (now_ms, limit))]
+
+    def next_deadline_ms(self) -> int | None:
+        """Earliest committed timer, or None."""
+        for (at_ms,) in self._read(NEXT_DEADLINE, ()):
+            return None if at_ms is None else int(at_ms)
+        return None
+
+    def open_invocations(self, after: int, limit: int) -> list[Invocation]:
+        """Invocations with status `invoked` and number > `after`, by number."""
+        return list(starmap(Invocation, self._read(SELECT_OPEN, (after, limit))))
+
+    def _read(self, sql: str, bindings: tuple[Column, ...]) -> apsw.Cursor:
+        self._check()
+        return self._reader.connection.execute(sql, bindings)
+
+    # -- Store: writing
+
+    async def commit(self, writes: Sequence[Write]) -> Committed:
+        """All writes in one transaction, durable at return; any exception is StoreFailedError.
+
+        Inline it does not yield: the answers leave in the same turn of the loop. That starves
+        nobody, because only small batches run inline and a queue that nobody fills runs empty.
+        """
+        self._check()
+        if not writes:
+            return Committed(self.sequence)
+        started_ms = self._clock.monotonic_ms()
+        try:
+            if self._is_single:
+                self._apply_and_commit(writes)
+            elif _payload_bytes(writes) > LARGE_BATCH_BYTES:
+                await self._in_commit_thread(lambda: self._apply_and_commit(writes))
+            else:
+                self._apply(writes)
+                if self._commits_inline(len(writes), started_ms):
+                    self._finish()
+                else:
+                    await self._in_commit_thread(self._finish)
+        except BaseException as error:
+            raise self._fail("commit", error) from error
+        self._measure(started_ms)
+        self.sequence += 1
+        return Committed(self.sequence)
+
+    def _apply(self, writes: Sequence[Write]) -> None:
+        execute_many = self._writer.connection.executemany
+        self._writer.connection.execute("BEGIN IMMEDIATE")
+        statement = ""
+        bindings: list[tuple[Column, ...]] = []
+        for write in writes:
+            if type(write) is Put:
+                row = write.row
+                sql, values = TABLES[type(row)].put, astuple(row)
+            elif type(write) is Delete:
+                sql, values = TABLES[write.table].delete, write.key
+            else:
+                assert type(write) is Clear
+                sql, values = TABLES[write.table].clear(len(write.prefix)), write.prefix
+            if sql is not statement:
+                if bindings:
+                    execute_many(statement, bindings)
+                statement, bindings = sql, []
+            bindings.append(values)
+        execute_many(statement, bindings)
+
+    def _finish(self) -> None:
+        self._writer.connection.execute("COMMIT")
+
+    def _apply_and_commit(self, writes: Sequence[Write]) -> None:
+        self._apply(writes)
+        self._finish()
+
+    def _commits_inline(self, write_count: int, now_ms: float) -> bool:
+        return (
+            write_count <= INLINE_WRITES_MAX
+            and self._mean_ms < INLINE_COMMIT_MS_MAX
+            and now_ms >= self._thread_until_ms
+        )
+
+    async def _in_commit_thread(self, work: Callable[[], None]) -> None:
+        if self._commit_thread is None:
+            self._commit_thread = _Worker("commit")
+        await self._commit_thread.run(work)
+
+    def _measure(self, started_ms: float) -> None:
+        now_ms = self._clock.monotonic_ms()
+        took_ms = now_ms - started_ms
+        self.commit_count += 1
+        self.commit_seconds += took_ms / 1000
+        self._mean_ms += (took_ms - self._mean_ms) / _MEAN_OVER
+        if took_ms > SLOW_COMMIT_MS:
+            self._thread_until_ms = now_ms + SLOW_PERIOD_MS
+
+    # -- the WAL
+
+    @property
+    def wal_bytes(self) -> int:
+        """Bytes of the WAL that the last commit left in use."""
+        return self._wal_frames * (self._page_bytes + 24)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether new work must be refused: something pins the WAL (D6)."""
+        return self.wal_bytes >= self._limits.stop_wal_bytes
+
+    def _on_wal(self, _connection: apsw.Connection, _name: str, frames: int) -> int:
+        self._wal_frames = frames
+        return apsw.SQLITE_OK
+
+    async def checkpoint(self) -> Usage:
+        """Move the WAL into the database file, beside commits; errors are StoreFailedError."""
+        self._check()
+        started_ms = self._clock.monotonic_ms()
+        try:
+            if self._is_single:
+                self._move_log()
+            else:
+                await self._in_checkpoint_thread(self._move_log)
+        except BaseException as error:
+            raise self._fail("checkpoint", error) from error
+        self.checkpoint_count += 1
+        self.checkpoint_seconds += (self._clock.monotonic_ms() - started_ms) / 1000
+        return self.usage()
+
+    async def _in_checkpoint_thread(self, work: Callable[[], T]) -> T:
+        if self._checkpoint_thread is None:
+            self._checkpoint_thread = _Worker("checkpoint")
+        return await self._checkpoint_thread.run(work)
+
+    def _move_log(self) -> None:
+        self._checkpointer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def usage(self) -> Usage:
+        """Disk use, for low-water refusal (D4) and metrics."""
+        self._check()
+        path = str(self.path)
+        return Usage(
+            free_bytes=self._fs.free_bytes(str(self.path.parent)),
+            wal_bytes=self.wal_bytes,
+            database_bytes=self._fs.file_bytes(path),
+        )
+
+    # -- the end
+
+    async def aclose(self) -> None:
+        """Move the WAL into the database file, keep the WAL file, close; idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            if self._failure is None:
+                with trio.CancelScope(shield=True):
+                    await self.checkpoint()
+        finally:
+            for worker in (self._commit_thread, self._checkpoint_thread):
+                if worker is not None:
+                    worker.stop()
+            for rows in (self._reader.connection, self._checkpointer, self._writer.connection):
+                rows.close(force=True)
+            if self._lock is not None:
+                os.close(self._lock)
+            self._failure = self._failure or StoreFailedError("the store is closed")
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, what: str, error: BaseException) -> StoreFailedError:
+        """The outcome is unknown (A3): from here on nobody may read or write anything."""
+        self._failure = StoreFailedError(f"{what} failed: {error}")
+        return self._failure
+
+
+def _payload_bytes(writes: Sequence[Write]) -> int:
+    total = 0
+    for write in writes:
+        if type(write) is Put:
+            row = write.row
+            for blob in TABLES[type(row)].blobs:
+                value = blob(row)
+                if value is not None:
+                    total += len(value)
+    return total
+
+
+async def open_sqlite(
+    path: Path,
+    *,
+    clock: Clock,
+    fs: Fs,
+    limits: StoreLimits | None = None,
+    single_connection: bool = False,
+    vfs: str | None = None,
+) -> SqliteStore:
+    """Open the data directory `path`, creating it if needed; StoreRefusedError says why not.
+
+    `single_connection` and `vfs` are the simulator's: all files then belong to that VFS, the
+    directory need not exist and is not locked.
+    """
+    limits = limits or StoreLimits()
+    startup.require_sqlite()
+    directory, lock = (path, None) if vfs is not None else startup.lock_directory(path)
+    opened: list[apsw.Connection] = []
+    try:
+        filename = str(directory / DATABASE_NAME)
+        writer = startup.connect(filename, limits, exclusive=single_connection, vfs=vfs)
+        opened.append(writer)
+        startup.recover_log(writer)
+        startup.check_file(writer, limits)
+        startup.migrate(writer)
+        startup.reserve_log(writer, limits)
+        for finding in doctor(writer, fast=True):
+            _log.error("invariant violated name=%s rows=%d", finding.name, len(finding.rows))
+        while len(opened) < 3:
+            opened.append(
+                writer
+                if single_connection
+                else startup.connect(filename, limits, exclusive=False, vfs=vfs)
+            )
+    except (apsw.Error, OSError, StoreRefusedError) as error:
+        for connection in opened:
+            connection.close(force=True)
+        if lock is not None:
+            os.close(lock)
+        if isinstance(error, StoreRefusedError):
+            raise
+        msg = f"cannot open the database in {directory}: {error}"
+        raise StoreRefusedError(msg) from error
+    return SqliteStore(
+        (opened[0], opened[1], opened[2]),
+        clock=clock, fs=fs, limits=limits, directory=directory, lock=lock,
+    )  # fmt: skip
