@@ -36,6 +36,7 @@ HANDLER_NAME: Final = r"^([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9_]*\Z"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]+\Z")
 
+_ABSENT: Final = msgspec.Raw(b"")
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
 _Version = Annotated[int, msgspec.Meta(ge=1)]
 _ServiceName = Annotated[str, msgspec.Meta(pattern=SERVICE_NAME)]
@@ -109,13 +110,13 @@ class _Settings(_Shape, frozen=True, kw_only=True):
 class _Input(_Shape, frozen=True, kw_only=True):
     required: bool | None = None
     content_type: str | None = None
-    json_schema: msgspec.Raw | None = None
+    json_schema: msgspec.Raw = _ABSENT
 
 
 class _Output(_Shape, frozen=True, kw_only=True):
     content_type: str | None = None
     set_content_type_if_empty: bool | None = None
-    json_schema: msgspec.Raw | None = None
+    json_schema: msgspec.Raw = _ABSENT
 
 
 class _Handler(_Settings, frozen=True, kw_only=True):
@@ -310,11 +311,9 @@ def _range_defect(content_type: str) -> str | None:
     return None
 
 
-def _schema(raw: msgspec.Raw | None, where: str) -> bytes | None:
-    if raw is None:
-        return None
+def _schema(raw: msgspec.Raw, where: str) -> bytes | None:
     schema = bytes(raw)
-    if schema == b"null":
+    if schema in {b"", b"null"}:
         return None
     defect = schema_defect(msgspec.json.decode(schema))
     if defect is not None:

@@ -8,7 +8,6 @@ revision goes with its deployment, so that removing the newest lets the service 
 """
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,21 +21,11 @@ from restated.core.events import (
 )
 from restated.core.manifest import SHOWN_SERVICE_TYPES
 from restated.core.view import Step, View
+from restated.model.addresses import identity
 from restated.model.errors import ErrorCode
-from restated.model.records import Deployment, Options, ServiceDefinition, ServiceRevision
+from restated.model.records import Deployment, Handler, Options, ServiceDefinition, ServiceRevision
 
 replace = msgspec.structs.replace
-
-
-def identity(deployment: Deployment) -> tuple[str, ...]:
-    """What makes two registrations the same deployment: authority and path, or the ARN.
-
-    The scheme does not count, an empty path equals `/` (admin.md 4.1).
-    """
-    if deployment.transport == "lambda":
-        return ("lambda", deployment.uri)
-    parts = urlsplit(deployment.uri)
-    return ("http", parts.netloc.lower(), parts.path.rstrip("/"), parts.query)
 
 
 def same_identity(view: View, deployment: Deployment) -> Deployment | None:
@@ -113,7 +102,7 @@ def on_patch_service(step: Step, event: PatchService) -> Reply:
         return Refused(ErrorCode.RETENTION_UNSUPPORTED, SHOWN_SERVICE_TYPES[definition.type])
     options = _merged(definition.options, event.options)
     if options != definition.options:
-        patched = replace(definition, options=options)
+        patched = replace(definition, options=options, handlers=_hidden(definition, event.options))
         step.put(replace(latest, definition=msgspec.msgpack.encode(patched)))
         step.emit(RegistryChanged())
     return Done()
@@ -190,6 +179,18 @@ def _merged(options: Options, patch: Options) -> Options:
             patch.idempotency_retention_ms, options.idempotency_retention_ms
         ),
         workflow_retention_ms=pick(patch.workflow_retention_ms, options.workflow_retention_ms),
+    )
+
+
+def _hidden(definition: ServiceDefinition, patch: Options) -> tuple[Handler, ...]:
+    """The handlers; a service made private has none that is explicitly public."""
+    if patch.public is not False:
+        return definition.handlers
+    return tuple(
+        replace(handler, options=replace(handler.options, public=None))
+        if handler.options.public
+        else handler
+        for handler in definition.handlers
     )
 
 

@@ -106,6 +106,10 @@ class LiveCatalog:
         for listener in self._listeners:
             listener(self.current)
 
+    def entry(self, row: ServiceRevision, deployment: Deployment) -> ServiceEntry:
+        """A revision that may not be stored (a dry run), as it would appear here."""
+        return _entry(row, deployment, self._defaults)
+
     def listen(self, listener: Callable[[Catalog], None]) -> None:
         """Call `listener` with each new picture; it must not raise."""
         self._listeners.append(listener)
