@@ -37,6 +37,7 @@ from restated.model.records import (
 JITTER_SHARE = 0.3  # of the delay, at most
 JITTER_MS_MIN = 3
 FAILURE_CODE_MAX = 65_535
+GROWTH_STEPS_MAX = 1_000  # a policy that has not met its cap by then grows no further
 STALE = Ignored("stale attempt")
 
 
@@ -167,9 +168,12 @@ def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
 
     Exponential, capped, plus 3 ms to 30 %; service-protocol.md 4.5.
     """
-    # Beyond 64 doublings every sensible interval has met its cap; the bound stops float overflow.
-    exponent = min(attempt - 1, 64)
-    delay = min(policy.interval_ms * policy.factor**exponent, policy.interval_ms_max)
+    delay = float(policy.interval_ms)
+    for _ in range(min(attempt - 1, GROWTH_STEPS_MAX)):
+        if delay >= policy.interval_ms_max:
+            break
+        delay *= policy.factor
+    delay = min(delay, policy.interval_ms_max)
     return int(delay + max(JITTER_MS_MIN, JITTER_SHARE * delay * jitter / 1000))
 
 

@@ -69,7 +69,8 @@ def finish(
 def _may_have_timers(invocation: Invocation) -> bool:
     """Spare the plain call a statement: Input and Output alone set no timer."""
     return (
-        invocation.command_count > 2
+        invocation.output_index is None
+        or invocation.command_count > 2
         or invocation.attempt > 1
         or invocation.next_retry_at_ms is not None
     )

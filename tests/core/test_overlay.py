@@ -1,0 +1,216 @@
+"""core/view.py against a plain dictionary: same reads, same final rows, for random programs."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from restated.core.effects import Clear, Delete, Put
+from restated.core.view import Overlay, Step
+from restated.model.records import (
+    Column,
+    Completion,
+    Entry,
+    Invocation,
+    Row,
+    StateValue,
+    Timer,
+    Waiter,
+)
+from tests.sim.memory_store import MemoryStore
+
+Key = tuple[Column, ...]
+
+SMALL = st.integers(0, 3)
+NAMES = st.sampled_from(["", "a", "b", "\u00e9", "\U0001f600"])
+
+
+def invocation(number: int, status: str = "invoked", *, generation: int = 0) -> Invocation:
+    return Invocation(
+        number=number, id=f"inv_{number}_{generation}", service="S", object_key=None, handler="h",
+        service_type="service", handler_type="shared", scope="", limit_key=None,
+        status=status,  # type: ignore[arg-type]  # drawn from the words
+        source="ingress", caller_id=None, caller_target=None, created_at_ms=1, modified_at_ms=1,
+        random_seed=0, completion_retention_ms=0, journal_retention_ms=0,
+    )  # fmt: skip
+
+
+ROW = st.one_of(
+    st.builds(lambda n, i, p: Entry(n, i, 1, p, 0), SMALL, SMALL, st.binary(max_size=2)),
+    st.builds(Waiter, SMALL, SMALL, SMALL),
+    st.builds(Timer, SMALL, st.sampled_from(["start", "sleep", "retry"]), SMALL, SMALL),
+    st.builds(StateValue, st.just(""), NAMES, NAMES, NAMES, st.binary(max_size=2)),
+    st.builds(Completion, SMALL, SMALL, SMALL, st.just("run")),
+    st.builds(invocation, SMALL, st.sampled_from(["invoked", "suspended", "completed"])),
+)
+TABLES = (Entry, Waiter, Timer, StateValue, Completion, Invocation)
+
+
+@dataclass
+class Model:
+    """One level: a full copy of all rows, which is what an overlay must look like."""
+
+    rows: dict[tuple[type[Row], Key], Row] = field(default_factory=dict)
+
+    def scan(self, table: type[Row], prefix: Key, after: Column, limit: int | None) -> list[Row]:
+        depth = len(prefix)
+        keys = sorted(
+            key
+            for kind, key in self.rows
+            if kind is table and key[:depth] == prefix and (after is None or key[depth] > after)  # type: ignore[operator]  # one column, one type
+        )
+        return [self.rows[table, key] for key in keys][:limit]
+
+
+@st.composite
+def key_part(draw: st.DrawFn) -> tuple[type[Row], Key, Column, int | None]:
+    """A table, a prefix of some row's key, the column behind it or None, a limit."""
+    row = draw(ROW)
+    key = row.primary_key()
+    depth = draw(st.integers(0, len(key)))
+    after = key[depth] if depth < len(key) and draw(st.booleans()) else None
+    return type(row), key[:depth], after, draw(st.none() | st.integers(1, 4))
+
+
+OPERATION = st.one_of(
+    st.tuples(st.just("put"), ROW),
+    st.tuples(st.just("put"), ROW),
+    st.tuples(st.just("delete"), ROW),
+    st.tuples(st.just("clear"), key_part()),
+    st.tuples(st.just("scan"), key_part()),
+    st.tuples(st.just("get"), ROW),
+    st.tuples(st.just("by_id"), SMALL),
+    st.tuples(st.just("push"), st.none()),
+    st.tuples(st.just("merge"), st.none()),
+    st.tuples(st.just("drop"), st.none()),
+)
+
+
+class Pair:
+    """A stack of overlays over a store, and the same stack of plain copies."""
+
+    def __init__(self, stored: list[Row]) -> None:
+        self.store = MemoryStore()
+        self.store.apply([Put(row) for row in stored])
+        self.models = [Model({(type(row), row.primary_key()): row for row in stored})]
+        self.overlays: list[Overlay] = []
+        self.push()
+
+    def push(self) -> None:
+        if len(self.overlays) < 3:
+            below = self.overlays[-1] if self.overlays else self.store
+            self.overlays.append(Step(below, 0))
+            self.models.append(Model(dict(self.models[-1].rows)))
+
+    def merge(self) -> None:
+        if len(self.overlays) > 1:
+            upper = self.overlays.pop()
+            self.overlays[-1].merge(upper)
+            self.models[-2] = self.models.pop()
+
+    def drop(self) -> None:
+        if len(self.overlays) > 1:
+            self.overlays.pop()
+            self.models.pop()
+
+    def run(self, name: str, argument: object) -> None:
+        overlay, model = self.overlays[-1], self.models[-1]
+        match name, argument:
+            case "put", Row() as row:
+                overlay.put(row)
+                model.rows[type(row), row.primary_key()] = row
+            case "delete", Row() as row:
+                overlay.delete(type(row), *row.primary_key())
+                model.rows.pop((type(row), row.primary_key()), None)
+            case "clear", (table, prefix, _, _) if table is not Invocation:
+                overlay.clear(table, *prefix)
+                for row in model.scan(table, prefix, None, None):
+                    del model.rows[table, row.primary_key()]
+            case "get", Row() as row:
+                found = overlay.get(type(row), *row.primary_key())
+                assert found == model.rows.get((type(row), row.primary_key()))
+            case "by_id", int(number):
+                expected = model.rows.get((Invocation, (number,)))
+                assert overlay.by_id(f"inv_{number}_0") == expected
+            case "scan", (table, prefix, after, limit):
+                seen = list(overlay.scan(table, *prefix, after=after, limit=limit))
+                assert seen == model.scan(table, prefix, after, limit)
+            case (("push" | "merge" | "drop"), None):
+                getattr(self, name)()
+
+    def finish(self) -> None:
+        """Merge all the way down, commit, and compare every row."""
+        while len(self.overlays) > 1:
+            self.merge()
+        writes = self.overlays[0].writes()
+        changed = [(type(w.row), w.row.primary_key()) for w in writes if isinstance(w, Put)]
+        changed += [(w.table, w.key) for w in writes if isinstance(w, Delete)]
+        assert len(changed) == len(set(changed)), "one write for each key"
+        others = [not isinstance(write, Clear) for write in writes]
+        assert others == sorted(others), "clears come first"
+        self.store.apply(writes)
+        for table in TABLES:
+            assert list(self.store.scan(table)) == self.models[-1].scan(table, (), None, None)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(ROW, max_size=12, unique_by=lambda row: (type(row), row.primary_key())),
+    st.lists(OPERATION, max_size=40),
+)
+def test_an_overlay_reads_like_a_dictionary(
+    stored: list[Row], program: list[tuple[str, object]]
+) -> None:
+    """Design 3.6: puts, deletes, clears, merges, scans in any order, up to three levels."""
+    pair = Pair(stored)
+    for name, argument in program:
+        event(name)
+        pair.run(name, argument)
+    pair.finish()
+
+
+def test_a_scan_survives_changes_of_what_it_visits() -> None:
+    """Rules delete and replace rows while they walk over them; none is lost or seen twice."""
+    store = MemoryStore()
+    store.apply([Put(Timer(1, "sleep", token, 0)) for token in range(6)])
+    step = Step(store, 0)
+    step.put(Timer(1, "sleep", 3, 7))
+    seen = []
+    for timer in step.scan(Timer, 1):
+        seen.append((timer.token, timer.at_ms))
+        step.delete(Timer, 1, "sleep", timer.token)
+        step.put(Timer(1, "sleep", 5, 9))
+    assert seen == [(0, 0), (1, 0), (2, 0), (3, 7), (4, 0), (5, 9)]
+
+
+def test_an_invocation_can_be_deleted_and_made_anew_in_one_event() -> None:
+    """C73: the id of a purged invocation finds the new one, under its new number."""
+    store = MemoryStore()
+    store.apply([Put(invocation(1))])
+    batch = Overlay(store)
+    step = Step(batch, 0)
+    step.delete(Invocation, 1)
+    assert step.by_id("inv_1_0") is None
+    assert batch.by_id("inv_1_0") == invocation(1)
+    again = Invocation(**{**_fields(invocation(1)), "number": 2})
+    step.put(again)
+    batch.merge(step)
+    assert batch.by_id("inv_1_0") == again
+    store.apply(batch.writes())
+    assert store.by_id("inv_1_0") == again
+    assert list(store.scan(Invocation)) == [again]
+
+
+def test_a_defect_in_one_event_leaves_the_batch_as_it_was() -> None:
+    """Design 3.6: a dropped step has changed nothing."""
+    batch = Overlay(MemoryStore())
+    batch.put(Waiter(1, 2, 3))
+    step = Step(batch, 0)
+    step.clear(Waiter, 1)
+    step.put(Waiter(1, 5, 5))
+    assert list(batch.scan(Waiter)) == [Waiter(1, 2, 3)]
+    assert batch.writes() == [Put(Waiter(1, 2, 3))]
+
+
+def _fields(row: Invocation) -> dict[str, object]:
+    return {name: getattr(row, name) for name in row.__struct_fields__}
