@@ -6,7 +6,7 @@ Does not: time and chance (callers bring `now_ms` and `entropy`), what an id poi
 
 An invocation id is 24 bytes: partition key (8, big-endian), uuid (16). Text forms put `{kind}_1` in
 front of numbers in base 62; each number is its bytes read as little-endian. Source: ingress.md 19,
-service-protocol.md 4.8; invariants A (idempotency by identity).
+service-protocol.md 4.8.
 """
 
 import base64
