@@ -5,14 +5,20 @@ one event changes and causes, the fence against stale attempts.
 Does not: rules (accept, commands, ...), SQL (store/).
 Why two levels: a defect in one event drops its Step and leaves the batch intact; reads see the
 event's own writes; several changes of one row in a batch become one write.
+An overlay indexes its changed keys only for the lengths of prefix that somebody scans or clears,
+and keeps each bucket sorted: a scan costs its result, not the batch, and a put that nobody scans
+costs one dictionary entry.
 """
 
-from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import attrgetter
+from typing import Final, Protocol, TypeVar
 
 from restated.core.effects import Changed, ChangeKind, Clear, Delete, Effect, Put, Write
 from restated.core.events import AttemptEvent, Event
-from restated.model.records import Column, Counter, Invocation, Row
+from restated.model.records import ROWS, Column, Counter, Invocation, Row
 
 R = TypeVar("R", bound=Row)
 Key = tuple[Column, ...]
@@ -38,18 +44,76 @@ class View(Protocol):
         ...
 
 
-class _Changes:
-    """What an overlay knows about one table: rows by key, and prefixes hidden below it."""
+def _key_of(table: type[Row]) -> Callable[[Row], Key]:
+    """A faster `primary_key`: it runs at every put and for every row of a merged scan."""
+    get: Callable[[Row], Key] = attrgetter(*table.KEY)
+    if len(table.KEY) > 1:
+        return get
+    return lambda row: (get(row),)  # type: ignore[return-value]  # one name gives the bare column
 
-    __slots__ = ("cleared", "rows")
+
+_KEY_OF: Final = {table: _key_of(table) for table in ROWS}
+
+
+class _Changes:
+    """What an overlay knows about one table: rows by key, and prefixes hidden below it.
+
+    `buckets[depth][prefix]`: sorted keys with that prefix, some of them no longer in `rows`.
+    """
+
+    __slots__ = ("buckets", "cleared", "rows")
 
     def __init__(self) -> None:
         self.rows: dict[Key, Row | None] = {}  # None: deleted
-        self.cleared: set[Key] = set()
+        self.cleared: dict[int, dict[Key, None]] = {}  # by depth; in order of clearing
+        self.buckets: dict[int, dict[Key, list[Key]]] = {}
+
+    def set(self, key: Key, row: Row | None) -> None:
+        """Remember what the row with this key is now."""
+        self.rows[key] = row
+        for depth, buckets in self.buckets.items():
+            bucket = buckets.setdefault(key[:depth], [])
+            place = bisect_left(bucket, key)
+            if place == len(bucket) or bucket[place] != key:
+                bucket.insert(place, key)
+
+    def below(self, prefix: Key) -> list[Key]:
+        """The bucket of a prefix; belongs to this object."""
+        depth = len(prefix)
+        buckets = self.buckets.get(depth)
+        if buckets is None:
+            buckets = self.buckets[depth] = {}
+            for key in sorted(self.rows):
+                buckets.setdefault(key[:depth], []).append(key)
+        return buckets.get(prefix, [])
+
+    def behind(self, prefix: Key, after: Column) -> list[Key]:
+        """A copy of what the bucket has behind that next key column; None: all of it."""
+        bucket = self.below(prefix)
+        if after is None:
+            return bucket[:]
+        depth = len(prefix) + 1
+        return bucket[bisect_right(bucket, (*prefix, after), key=lambda key: key[:depth]) :]
+
+    def instead(self, key: Key, row: Row) -> Row | None:
+        """What a row of the base is now."""
+        if key in self.rows:
+            return self.rows[key]
+        return None if self.cleared and self.hides(key) else row
+
+    def clear(self, prefix: Key) -> None:
+        """Forget the rows below a prefix and hide those of the base."""
+        rows = self.rows
+        for key in self.below(prefix):
+            rows.pop(key, None)
+        self.cleared.setdefault(len(prefix), {})[prefix] = None
 
     def hides(self, key: Key) -> bool:
-        """Whether a row of the base with this key is no longer there."""
-        return bool(self.cleared) and any(key[: len(prefix)] == prefix for prefix in self.cleared)
+        """Whether a row of the base with this key, or with this prefix, is no longer there."""
+        for depth, prefixes in self.cleared.items():
+            if depth <= len(key) and key[:depth] in prefixes:
+                return True
+        return False
 
 
 class Overlay:
@@ -70,52 +134,44 @@ class Overlay:
                 row = changes.rows[key]
                 assert row is None or isinstance(row, table)
                 return row
-            if changes.hides(key):
+            if changes.cleared and changes.hides(key):
                 return None
         return self._base.get(table, *key)
 
     def scan(
         self, table: type[R], *prefix: Column, after: Column = None, limit: int | None = None
     ) -> Iterator[R]:
-        """Rows whose key starts with `prefix`, in key order."""
+        """Rows whose key starts with `prefix`, in key order.
+
+        The table may change meanwhile: a row that is there from the first to the last step is seen
+        once, as it was or as it is; new and removed ones may or may not be seen.
+        """
         changes = self._tables.get(table)
         if changes is None:
             return self._base.scan(table, *prefix, after=after, limit=limit)
-        return self._merged(changes, table, prefix, after, limit)
+        return islice(self._merged(changes, table, prefix, after), limit)
 
-    def _merged(
-        self, changes: _Changes, table: type[R], prefix: Key, after: Column, limit: int | None
-    ) -> Iterator[R]:
-        depth = len(prefix)
-        own = sorted(
-            (key, row)
-            for key, row in changes.rows.items()
-            if key[:depth] == prefix and (after is None or key[depth] > after)  # type: ignore[operator]  # one column, one type
-        )
-        count = 0
-        position = 0
-        for row in self._base.scan(table, *prefix, after=after):
-            key = row.primary_key()
-            while position < len(own) and own[position][0] < key:
-                mine = own[position][1]
-                position += 1
+    def _merged(self, changes: _Changes, table: type[R], prefix: Key, after: Column) -> Iterator[R]:
+        own = changes.behind(prefix, after)
+        place, end = 0, len(own)
+        rows, key_of = changes.rows, _KEY_OF[table]
+        there = () if changes.hides(prefix) else self._base.scan(table, *prefix, after=after)
+        for row in there:
+            key = key_of(row)
+            while place < end and own[place] < key:
+                mine = rows.get(own[place])
+                place += 1
                 if mine is not None:
                     yield mine  # type: ignore[misc]  # rows of `table` only
-                    count += 1
-                    if count == limit:
-                        return
-            if key in changes.rows or changes.hides(key):
-                continue
-            yield row
-            count += 1
-            if count == limit:
-                return
-        for _, mine in own[position:]:
+            if place < end and own[place] == key:
+                continue  # the next turn, or the end, tells what became of it
+            mine = changes.instead(key, row)
             if mine is not None:
                 yield mine  # type: ignore[misc]  # rows of `table` only
-                count += 1
-                if count == limit:
-                    return
+        for key in own[place:]:
+            mine = rows.get(key)
+            if mine is not None:
+                yield mine  # type: ignore[misc]  # rows of `table` only
 
     def by_id(self, invocation_id: str) -> Invocation | None:
         """The invocation with this text id, or None."""
@@ -133,34 +189,41 @@ class Overlay:
         changes = self._tables.get(table)
         if changes is None:
             changes = self._tables[table] = _Changes()
-        changes.rows[row.primary_key()] = row
+        key = _KEY_OF[table](row)
+        if changes.buckets:
+            changes.set(key, row)
+        else:
+            changes.rows[key] = row
         if table is Invocation:
             assert isinstance(row, Invocation)
             self._ids[row.id] = row.number
 
     def delete(self, table: type[Row], *key: Column) -> None:
         """Remove the row with this key, if there is one."""
+        assert len(key) == len(table.KEY), "a part of a key is for clear"
         if table is Invocation:
             gone = self.get(Invocation, *key)
             if gone is not None:
                 self._ids[gone.id] = None
-        self._changes(table).rows[key] = None
+        self._changes(table).set(key, None)
 
     def clear(self, table: type[Row], *prefix: Column) -> None:
         """Remove every row whose key starts with `prefix`."""
         assert table is not Invocation, "invocations are deleted one by one, their id goes too"
-        changes = self._changes(table)
-        depth = len(prefix)
-        for key in [key for key in changes.rows if key[:depth] == prefix]:
-            del changes.rows[key]
-        changes.cleared.add(prefix)
+        self._changes(table).clear(prefix)
 
     def merge(self, other: "Overlay") -> None:
         """Take over the changes of an overlay whose base is this one."""
         for table, theirs in other._tables.items():  # noqa: SLF001 - another of the same class
-            for prefix in theirs.cleared:
-                self.clear(table, *prefix)
-            self._changes(table).rows.update(theirs.rows)
+            mine = self._changes(table)
+            for prefixes in theirs.cleared.values():
+                for prefix in prefixes:
+                    mine.clear(prefix)
+            if mine.buckets:
+                for key, row in theirs.rows.items():
+                    mine.set(key, row)
+            else:
+                mine.rows.update(theirs.rows)
         self._ids.update(other._ids)  # noqa: SLF001 - another of the same class
 
     def writes(self) -> list[Write]:
@@ -168,9 +231,13 @@ class Overlay:
         clears: list[Write] = []
         others: list[Write] = []
         for table, changes in self._tables.items():
-            clears.extend(Clear(table, prefix) for prefix in sorted(changes.cleared, key=repr))
+            for prefixes in changes.cleared.values():
+                clears.extend([Clear(table, prefix) for prefix in prefixes])
             others.extend(
-                Delete(table, key) if row is None else Put(row) for key, row in changes.rows.items()
+                [
+                    Delete(table, key) if row is None else Put(row)
+                    for key, row in changes.rows.items()
+                ]
             )
         return clears + others
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from restated.core.effects import Clear, Delete, Put
 from restated.core.view import Overlay, Step
@@ -46,38 +47,49 @@ ROW = st.one_of(
 TABLES = (Entry, Waiter, Timer, StateValue, Completion, Invocation)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a scan or a clear reaches."""
+
+    table: type[Row]
+    prefix: Key = ()
+    after: Column = None
+    limit: int | None = None
+
+    def covers(self, key: Key) -> bool:
+        depth = len(self.prefix)
+        if key[:depth] != self.prefix:
+            return False
+        return self.after is None or key[depth] > self.after  # type: ignore[operator]  # one type
+
+
 @dataclass
 class Model:
     """One level: a full copy of all rows, which is what an overlay must look like."""
 
     rows: dict[tuple[type[Row], Key], Row] = field(default_factory=dict)
 
-    def scan(self, table: type[Row], prefix: Key, after: Column, limit: int | None) -> list[Row]:
-        depth = len(prefix)
-        keys = sorted(
-            key
-            for kind, key in self.rows
-            if kind is table and key[:depth] == prefix and (after is None or key[depth] > after)  # type: ignore[operator]  # one column, one type
-        )
-        return [self.rows[table, key] for key in keys][:limit]
+    def scan(self, part: Part) -> list[Row]:
+        keys = sorted(key for table, key in self.rows if table is part.table and part.covers(key))
+        return [self.rows[part.table, key] for key in keys][: part.limit]
 
 
 @st.composite
-def key_part(draw: st.DrawFn) -> tuple[type[Row], Key, Column, int | None]:
-    """A table, a prefix of some row's key, the column behind it or None, a limit."""
+def part(draw: st.DrawFn) -> Part:
+    """A prefix of some row's key, sometimes with the column behind it, sometimes with a limit."""
     row = draw(ROW)
     key = row.primary_key()
     depth = draw(st.integers(0, len(key)))
     after = key[depth] if depth < len(key) and draw(st.booleans()) else None
-    return type(row), key[:depth], after, draw(st.none() | st.integers(1, 4))
+    return Part(type(row), key[:depth], after, draw(st.none() | st.integers(1, 4)))
 
 
 OPERATION = st.one_of(
     st.tuples(st.just("put"), ROW),
     st.tuples(st.just("put"), ROW),
     st.tuples(st.just("delete"), ROW),
-    st.tuples(st.just("clear"), key_part()),
-    st.tuples(st.just("scan"), key_part()),
+    st.tuples(st.just("clear"), part()),
+    st.tuples(st.just("scan"), part()),
     st.tuples(st.just("get"), ROW),
     st.tuples(st.just("by_id"), SMALL),
     st.tuples(st.just("push"), st.none()),
@@ -106,7 +118,7 @@ class Pair:
         if len(self.overlays) > 1:
             upper = self.overlays.pop()
             self.overlays[-1].merge(upper)
-            self.models[-2] = self.models.pop()
+            del self.models[-2]
 
     def drop(self) -> None:
         if len(self.overlays) > 1:
@@ -122,19 +134,20 @@ class Pair:
             case "delete", Row() as row:
                 overlay.delete(type(row), *row.primary_key())
                 model.rows.pop((type(row), row.primary_key()), None)
-            case "clear", (table, prefix, _, _) if table is not Invocation:
+            case "clear", Part(table, prefix) if table is not Invocation:
                 overlay.clear(table, *prefix)
-                for row in model.scan(table, prefix, None, None):
+                for row in model.scan(Part(table, prefix)):
                     del model.rows[table, row.primary_key()]
             case "get", Row() as row:
-                found = overlay.get(type(row), *row.primary_key())
-                assert found == model.rows.get((type(row), row.primary_key()))
+                assert overlay.get(type(row), *row.primary_key()) == model.rows.get(
+                    (type(row), row.primary_key())
+                )
             case "by_id", int(number):
                 expected = model.rows.get((Invocation, (number,)))
                 assert overlay.by_id(f"inv_{number}_0") == expected
-            case "scan", (table, prefix, after, limit):
-                seen = list(overlay.scan(table, *prefix, after=after, limit=limit))
-                assert seen == model.scan(table, prefix, after, limit)
+            case "scan", Part() as part:
+                found = overlay.scan(part.table, *part.prefix, after=part.after, limit=part.limit)
+                assert list(found) == model.scan(part)
             case (("push" | "merge" | "drop"), None):
                 getattr(self, name)()
 
@@ -150,7 +163,7 @@ class Pair:
         assert others == sorted(others), "clears come first"
         self.store.apply(writes)
         for table in TABLES:
-            assert list(self.store.scan(table)) == self.models[-1].scan(table, (), None, None)
+            assert list(self.store.scan(table)) == self.models[-1].scan(Part(table))
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -192,7 +205,7 @@ def test_an_invocation_can_be_deleted_and_made_anew_in_one_event() -> None:
     step.delete(Invocation, 1)
     assert step.by_id("inv_1_0") is None
     assert batch.by_id("inv_1_0") == invocation(1)
-    again = Invocation(**{**_fields(invocation(1)), "number": 2})
+    again = replace(invocation(1), number=2)
     step.put(again)
     batch.merge(step)
     assert batch.by_id("inv_1_0") == again
@@ -210,7 +223,3 @@ def test_a_defect_in_one_event_leaves_the_batch_as_it_was() -> None:
     step.put(Waiter(1, 5, 5))
     assert list(batch.scan(Waiter)) == [Waiter(1, 2, 3)]
     assert batch.writes() == [Put(Waiter(1, 2, 3))]
-
-
-def _fields(row: Invocation) -> dict[str, object]:
-    return {name: getattr(row, name) for name in row.__struct_fields__}
