@@ -108,6 +108,7 @@ class Message(Record):
     @property
     def entry_type(self) -> str:
         """The name in SQL and attempt errors: `Command: Sleep`, `Notification: Sleep`."""
+        assert self.is_journaled, "only entries of the journal have an entry type"
         return f"{'Command' if self.kind == 'command' else 'Notification'}: {self.name}"
 
 
