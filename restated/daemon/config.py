@@ -18,6 +18,7 @@ from restated.daemon.values import (
     BYTES,
     DURATION,
     FLAG,
+    NETWORKS,
     OPTIONAL_ADDRESS,
     OPTIONAL_PATH,
     OPTIONAL_TEXT,
@@ -202,6 +203,44 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     ATTEMPTS_MAX := Setting(
         "invoker.attempts_max", integer(1, 100_000), 1_000, "Attempts that run at once.",
         "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT",
+    ),
+    EAGER_STATE_BYTES_MAX := Setting(
+        "invoker.eager_state_bytes_max", BYTES, 32 * MIB,
+        "State sent with the start of an attempt; a larger state is fetched key by key.",
+        "RESTATE_WORKER__INVOKER__EAGER_STATE_SIZE_LIMIT", unit="bytes",
+    ),
+    NETWORKS_ALLOWED := Setting[tuple[str, ...]](
+        "invoker.networks", NETWORKS, (),
+        "Networks where deployments may live; empty means all. Link-local and metadata addresses "
+        "and the daemon's own listeners are refused in any case.",
+    ),
+    CONNECT_TIMEOUT_MS := Setting(
+        "invoker.connect_timeout", DURATION, 10_000, "Bound of connecting to a deployment.",
+        "RESTATE_WORKER__INVOKER__CONNECT_TIMEOUT", unit="duration",
+    ),
+    IDLE_TIMEOUT_MS := Setting(
+        "invoker.idle_timeout", DURATION, 300_000,
+        "After this long without a request a connection to a deployment is closed.",
+        "RESTATE_WORKER__INVOKER__HTTP2_IDLE_CONNECTION_TIMEOUT", unit="duration",
+    ),
+    PING_INTERVAL_MS := Setting(
+        "invoker.ping_interval", DURATION, 40_000,
+        "How often a busy HTTP/2 connection is probed.",
+        "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_INTERVAL", unit="duration",
+    ),
+    PING_TIMEOUT_MS := Setting(
+        "invoker.ping_timeout", DURATION, 20_000, "How long the answer to a probe may take.",
+        "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_TIMEOUT", unit="duration",
+    ),
+    STREAMS_MAX := Setting(
+        "invoker.streams_max", integer(1, 65_535), 128,
+        "Requests at once over one HTTP/2 connection, unless the deployment allows fewer.",
+        "RESTATE_WORKER__INVOKER__HTTP2_STREAMS_PER_CONNECTION_LIMIT",
+    ),
+    CLUSTER_NAME := Setting(
+        "invoker.cluster_name", TEXT, "localcluster",
+        "Sent to deployments as the header x-restate-cluster-name.",
+        "RESTATE_CLUSTER_NAME",
     ),
 )  # fmt: skip
 

@@ -17,24 +17,28 @@ BEATS: Final = 2  # per watchdog interval, as sd_watchdog_enabled(3) advises
 class Notifier:
     """The supervisor's ear."""
 
-    def __init__(self) -> None:
-        self._supervisor = sdnotify.SystemdNotifier()
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._supervisor = sdnotify.SystemdNotifier() if "NOTIFY_SOCKET" in environment else None
 
     def ready(self, status: str) -> None:
         """The daemon listens and serves."""
-        self._supervisor.notify(f"READY=1\nSTATUS={status}")
+        self._tell(f"READY=1\nSTATUS={status}")
 
     def status(self, status: str) -> None:
         """One line for `systemctl status`."""
-        self._supervisor.notify(f"STATUS={status}")
+        self._tell(f"STATUS={status}")
 
     def stopping(self) -> None:
         """The daemon begins to stop."""
-        self._supervisor.notify("STOPPING=1\nSTATUS=stopping")
+        self._tell("STOPPING=1\nSTATUS=stopping")
 
     def alive(self) -> None:
         """A beat of the watchdog."""
-        self._supervisor.notify("WATCHDOG=1")
+        self._tell("WATCHDOG=1")
+
+    def _tell(self, state: str) -> None:
+        if self._supervisor is not None:
+            self._supervisor.notify(state)
 
 
 def watchdog_interval_s(environment: Mapping[str, str], pid: int) -> float | None:

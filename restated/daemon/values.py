@@ -7,6 +7,7 @@ A parser takes what TOML or the environment gave (text, integer, float, boolean)
 ValueError when it is not of the kind; the text of that error is never shown, the form is.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,13 @@ def _address(raw: Raw) -> Address:
     return Address(host, int(port))
 
 
+def _networks(raw: Raw) -> tuple[str, ...]:
+    texts = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError
+    return tuple(str(ipaddress.ip_network(text.strip(), strict=False)) for text in texts if text)
+
+
 def _integer(lowest: int, highest: int) -> Callable[[Raw], int]:
     def parse(raw: Raw) -> int:
         number = int(str(raw))  # refuses booleans and fractions
@@ -198,6 +206,7 @@ OPTIONAL_TEXT: Final = Kind(_optional(_text, "none"), "text, or none")
 PATH: Final = Kind(_path, "a path")
 OPTIONAL_PATH: Final = Kind(_optional(_path, "none"), "a path, or none")
 FLAG: Final = Kind(_flag, "true or false")
+NETWORKS: Final = Kind(_networks, "a list of networks such as 10.0.0.0/8, 192.168.1.5/32, fd00::/8")
 DURATION: Final = Kind(duration_ms, "a duration such as 500ms, 30s, 1m 30s, 1d or PT1M30S")
 BYTES: Final = Kind(_bytes, "a number of bytes such as 65536, 512KiB or 32 MiB")
 ADDRESS: Final = Kind(_address, "ADDRESS:PORT such as 127.0.0.1:8080 or [::1]:8080")
