@@ -80,6 +80,97 @@ class ErrorCode(Enum):
         return f"[{self.restate_code}] {text}" if self.restate_code else text
 
 
+class IngressError(Enum):
+    """A refusal of the ingress: HTTP status, text with `{}` for each subject (ingress.md 10)."""
+
+    NOT_FOUND = (404, "not found")
+    SERVICE_NOT_FOUND = (
+        404, "service '{}' not found, make sure to register the service before calling it.",
+    )  # fmt: skip
+    HANDLER_NOT_FOUND = (
+        404,
+        "the service '{}' exists, but the handler '{}' was not found, check that the handler "
+        "exists in the latest registered service version.",
+    )
+    INVOCATION_NOT_FOUND = (404, "invocation not found")
+    BAD_PATH = (400, "bad path: {}")
+    BAD_SERVICE_PATH = (
+        400,
+        "bad path, expected either /:service-name/:handler or /:object-name/:object-key/:handler",
+    )
+    BAD_AWAKEABLES_PATH = (
+        400,
+        "bad path, expected either /restate/awakeables/:id/resolve or "
+        "/restate/awakeables/:id/reject",
+    )
+    BAD_INVOCATION_PATH = (
+        400,
+        "bad path, expected either /restate/invocation/:invocation_id/output or "
+        "/restate/invocation/:invocation_id/attach or "
+        "/restate/invocation/:invocation_target/:idempotency_key/output or "
+        "/restate/invocation/:invocation_target/:idempotency_key/attach",
+    )
+    BAD_WORKFLOW_PATH = (
+        400,
+        "bad path, expected either /restate/workflow/:workflow_name/:workflow_key/output or "
+        "/restate/workflow/:workflow_name/:workflow_key/attach",
+    )
+    BAD_API_PATH = (
+        400,
+        "bad path, expected /restate/call/:service/:handler, /restate/send/:service/:handler, "
+        "/restate/scope/:scope/call/:service/:handler, /restate/attach/:invocation_id, "
+        "/restate/output/:invocation_id, or /restate/lookup",
+    )
+    BAD_KEY = (400, "bad path, cannot decode key: {}")
+    PRIVATE_SERVICE = (400, "the invoked service is not public")
+    DEPRECATED_DEPLOYMENT = (
+        400,
+        "the service {} is exposed by the deprecated deployment {}. Upgrade the SDK used by {}.",
+    )
+    UNSUPPORTED_IDEMPOTENCY_KEY = (
+        400,
+        "cannot use the idempotency key with workflow handlers. The handler invocation will "
+        "already be idempotent by the workflow key itself.",
+    )
+    BAD_HEADER = (400, "bad header {}: ToStrError {{ _priv: () }}")
+    BAD_INPUT = (400, "input validation error: {}")
+    BAD_DELAY = (400, "bad delay query parameter, must be a ISO8601 duration: {}")
+    UNSUPPORTED_DELAY = (
+        400,
+        "cannot use the delay query parameter with calls. The delay is supported only with sends",
+    )
+    BAD_INVOCATION_ID = (400, "bad invocation id '{}': {}")
+    BAD_AWAKEABLE_ID = (400, "bad awakeable id '{}': {}")
+    BAD_SCOPE = (400, "bad scope value: {}")
+    BAD_LIMIT_KEY = (400, "invalid limit-key: {}")
+    LIMIT_KEY_WITHOUT_SCOPE = (400, "limit-key requires a scope to be set")
+    SCOPE_UNSUPPORTED = (400, "scoped invocations require vqueues to be enabled")
+    METHOD_NOT_ALLOWED = (405, "method not allowed")
+    IDENTITY_TAKEN = (
+        409, "The invocation id '{}' belongs to another target; nothing was changed.",
+    )  # fmt: skip
+    BODY_TOO_LARGE = (413, "cannot read body: LengthLimitError")
+    TOO_MANY_REQUESTS = (429, "too many requests, the ingress is overloaded. Retry later.")
+    NOT_READY = (470, "the invocation exists but has not completed yet")
+    BAD_BODY = (500, "cannot read body: {}")
+    DEFECT = (500, "internal error: the request was not applied; the server's log says why")
+    OVERLOADED = (503, "the server is overloaded: {}")
+    REFUSES_WORK = (503, "the server takes no new work: {}")
+    STOPPING = (
+        503,
+        "the server is stopping. The invocation was accepted and goes on when it is back; attach "
+        "to it by its id.",
+    )
+
+    def __init__(self, status: int, template: str) -> None:
+        self.status = status
+        self.template = template
+
+    def message(self, *subjects: str) -> str:
+        """The text a client sees."""
+        return self.template.format(*subjects)
+
+
 class AttemptCode:
     """RT codes of failed attempts (service-protocol.md 6)."""
 
