@@ -1,0 +1,357 @@
+"""Which attempts run: starts, feeds and stops them, within permits.
+
+Lives here: live attempts by invocation, the ready queue, the payload pool, the one sweeper that
+watches every deadline, recovery.
+Does not: one attempt (attempt.py), retries and pauses (core/attempts.py), connections (http2.py).
+Rules: C08, C25 a place that becomes free is given on at once, whoever freed it; design 3.9: an
+attempt is registered before anything else, so no push between is lost or sent twice.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final, NoReturn
+
+import trio
+
+from restated.core.effects import AckCommand, PushNotification, StartAttempt, StopAttempt
+from restated.core.events import AttemptEnded, AttemptFailed, AttemptYielded
+from restated.engine.catalog import LiveCatalog
+from restated.engine.writer import Writer
+from restated.invoker.attempt import FOREVER, Attempt, Surroundings
+from restated.invoker.choice import Choice, NoChoiceError, ProtocolVersionMax, choose
+from restated.invoker.replay import Pages, read_page, read_state
+from restated.invoker.transport import Transport
+from restated.model.errors import AttemptCode
+from restated.model.records import AttemptError, Entry, Invocation, Record, RetryPolicy
+from restated.seams import Clock, Rng
+from restated.store.store import Store
+
+SWEEP_MS_MIN: Final = 5.0  # a sweep looks at every attempt: bounded to 200 a second
+FAILURES_LOGGED_PER_SECOND: Final = 10
+
+log = logging.getLogger("restated.invoker")
+
+
+class InvokerLimits(Record):
+    """Bounds of all attempts together (design 3.15)."""
+
+    attempts_max: int = 1_000
+    payload_pool_bytes: int = 256 * 1024 * 1024  # replays in flight
+    eager_state_bytes: int = 32 * 1024 * 1024  # an attempt
+    protocol_version_max: ProtocolVersionMax = "auto"
+
+
+class LiveAttempt(Record):
+    """One row of what only the invoker knows, for SQL."""
+
+    id: str
+    in_flight: bool  # False: waits for a permit
+    started_at_ms: int | None = None
+    deployment_id: str | None = None
+    server: str | None = None
+
+
+class Invoker:
+    """Runs attempts. `start`, `stop`, `acknowledge`, `push` are routes of effects."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the rooms and seams it stands between
+        self,
+        writer: Writer,
+        catalog: LiveCatalog,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        rng: Rng,
+        limits: InvokerLimits | None = None,
+    ) -> None:
+        self._around = Surroundings(writer, catalog, store, clock, rng)
+        self._around.arm = self._arm
+        self._around.closed = self._on_closed
+        self._around.failed = self._on_failed
+        self._around.hold = self._on_held
+        self._transport = transport
+        self._limits = InvokerLimits() if limits is None else limits
+        self._current: dict[int, Attempt] = {}  # number -> its newest attempt
+        self._open: dict[Attempt, None] = {}  # those and older ones that still drain, in order
+        self._waiting: dict[int, tuple[int, str]] = {}  # number -> (attempt, id): ready, in order
+        self._held_bytes = 0
+        self._next_deadline_ms = FOREVER
+        self._sleep: trio.CancelScope | None = None
+        self._is_starting = False
+        self._is_stopping = False
+        self._logged_second = -1
+        self._logged_count = 0
+
+    # -- routes
+
+    def start(self, effect: StartAttempt) -> None:
+        """Begin an attempt, now or when there is room. A waiting one is read anew then."""
+        if self._is_stopping:
+            return
+        invocation = effect.invocation
+        older = self._current.pop(invocation.number, None)
+        if older is not None and older.phase in ("live", "aborting"):
+            older.stop("abort")
+        if self._waiting or not self._has_room:
+            self._waiting[invocation.number] = (invocation.attempt, invocation.id)
+            return
+        self._begin(invocation, effect.entries)
+
+    def stop(self, effect: StopAttempt) -> None:
+        """Half-close or abort an attempt; one that waits for room gives its place back."""
+        waiting = self._waiting.get(effect.number)
+        if waiting is not None and waiting[0] == effect.attempt:
+            del self._waiting[effect.number]
+            if effect.how == "half_close":
+                reason = "paused before it began"
+                self._around.writer.post(AttemptYielded(effect.number, effect.attempt, reason))
+            return
+        attempt = self._attempt(effect.number, effect.attempt)
+        if attempt is not None:
+            attempt.stop(effect.how)
+
+    def acknowledge(self, effect: AckCommand) -> None:
+        """Tell the SDK that a command is stored."""
+        attempt = self._attempt(effect.number, effect.attempt)
+        if attempt is not None:
+            attempt.acknowledge(effect.command_index)
+
+    def push(self, effect: PushNotification) -> None:
+        """Tell the SDK of a stored notification; an attempt that is not live will replay it."""
+        attempt = self._attempt(effect.number, effect.attempt)
+        if attempt is not None:
+            attempt.push(effect.index, effect.type, effect.payload)
+
+    # -- for the daemon and SQL
+
+    def recover(self, invocations: Iterable[Invocation]) -> None:
+        """Start the attempts that a stopped daemon left, with the numbers they have.
+
+        No older process can speak, so the stored number is still a valid fence. Those that back
+        off are left to their timers.
+        """
+        for invocation in invocations:
+            if invocation.status == "invoked" and invocation.next_retry_at_ms is None:
+                self.start(StartAttempt(invocation))
+
+    def live(self) -> list[LiveAttempt]:
+        """Every invocation that has an attempt or waits for room; for SQL's status column."""
+        running = [
+            LiveAttempt(
+                attempt.invocation.id,
+                in_flight=True,
+                started_at_ms=attempt.started_at_ms,
+                deployment_id=attempt.choice.deployment.id,
+                server=attempt.server,
+            )
+            for attempt in self._current.values()
+            if attempt.phase in ("live", "aborting")
+        ]
+        waiting = [LiveAttempt(id_, in_flight=False) for _, id_ in self._waiting.values()]
+        return running + waiting
+
+    @property
+    def open_count(self) -> int:
+        """Attempts that hold a permit, draining ones included."""
+        return len(self._open)
+
+    @property
+    def waiting_count(self) -> int:
+        """Attempts that wait for room."""
+        return len(self._waiting)
+
+    @property
+    def held_bytes(self) -> int:
+        """Payload bytes that replays in flight keep in memory."""
+        return self._held_bytes
+
+    def abort_all(self) -> None:
+        """Drop every attempt without a word to the core: recovery starts them again."""
+        self._is_stopping = True
+        self._waiting.clear()
+        for attempt in list(self._open):
+            attempt.stop("abort")
+
+    async def run(self) -> NoReturn:
+        """Watch the deadlines of all attempts, for ever."""
+        while True:
+            await self._sleep_until_deadline()
+            self._sweep()
+
+    # -- starting
+
+    @property
+    def _has_room(self) -> bool:
+        return (
+            len(self._open) < self._limits.attempts_max
+            and self._held_bytes < self._limits.payload_pool_bytes
+        )
+
+    def _begin(self, invocation: Invocation, entries: Sequence[Entry]) -> None:
+        if invocation.output_index is not None:
+            # The output is stored, only the End was lost: nothing is left to execute (C12).
+            self._around.writer.post(AttemptEnded(invocation.number, invocation.attempt))
+            return
+        try:
+            choice = choose(
+                self._around.catalog.current, invocation, self._limits.protocol_version_max
+            )
+        except NoChoiceError as refusal:
+            self._refuse(invocation, refusal.error)
+            return
+        try:
+            self._open_attempt(invocation, choice, entries)
+        except Exception as defect:
+            # The top of one attempt: its invocation backs off, the others go on (C15).
+            log.exception("defect invocation_id=%s", invocation.id)
+            attempt = self._current.get(invocation.number)
+            message = f"internal error: {type(defect).__name__}"
+            error = AttemptError(500, message, AttemptCode.INTERNAL)
+            if attempt is None:
+                self._refuse(invocation, error)
+            elif attempt.phase == "live":
+                attempt.fail(error)
+                attempt.stop("abort")
+
+    def _open_attempt(
+        self, invocation: Invocation, choice: Choice, entries: Sequence[Entry]
+    ) -> None:
+        attempt = Attempt(self._around, invocation, choice)
+        self._current[invocation.number] = attempt
+        self._open[attempt] = None
+        state: list[tuple[str, bytes]] | None = None
+        held_bytes = 0
+        is_eager = invocation.service_type != "service" and not choice.settings.lazy_state
+        if entries and not is_eager:
+            held_bytes = sum(len(entry.payload) for entry in entries)
+        else:
+            with self._around.store.snapshot() as view:
+                if is_eager:
+                    state, held_bytes = read_state(view, invocation, self._eager_bytes)
+                if entries:
+                    held_bytes += sum(len(entry.payload) for entry in entries)
+                else:
+                    entries, page_bytes = read_page(view, invocation.number, None)
+                    held_bytes += page_bytes
+        pages = Pages(self._around.store, invocation, entries)
+        pages.listen(attempt.hold, attempt.abandon)
+        attempt.hold(held_bytes)
+        body = attempt.session.begin(state, attempt.started_at_ms, pages)
+        attempt.open(self._transport, body)
+
+    @property
+    def _eager_bytes(self) -> int:
+        """What an attempt's state may take now: its limit, or what the pool has left."""
+        left = self._limits.payload_pool_bytes - self._held_bytes
+        return max(0, min(self._limits.eager_state_bytes, left))
+
+    def _refuse(self, invocation: Invocation, error: AttemptError) -> None:
+        self._log_failure(invocation, error)
+        self._around.writer.post(
+            AttemptFailed(
+                invocation.number,
+                invocation.attempt,
+                error,
+                self._policy(invocation),
+                self._around.rng.below(1001),
+                counts=False,
+            )
+        )
+
+    def _policy(self, invocation: Invocation) -> RetryPolicy:
+        """The policy of a handler that cannot be reached: its service's latest, if there is one."""
+        service = self._around.catalog.current.services.get(invocation.service)
+        if service is None:
+            return RetryPolicy()
+        handler = service.handlers.get(invocation.handler)
+        return (service if handler is None else handler).settings.retry
+
+    def _start_waiting(self) -> None:
+        # A transport that fails at once frees its place inside `_begin`: the loop below sees it.
+        if self._is_starting or self._is_stopping:
+            return
+        self._is_starting = True
+        try:
+            while self._waiting and self._has_room:
+                number = next(iter(self._waiting))
+                attempt_number, _ = self._waiting.pop(number)
+                with self._around.store.snapshot() as view:
+                    invocation = view.get(Invocation, number)
+                if (
+                    invocation is not None
+                    and invocation.status == "invoked"
+                    and invocation.attempt == attempt_number
+                ):
+                    self._begin(invocation, ())
+        finally:
+            self._is_starting = False
+
+    # -- callbacks of attempts
+
+    def _attempt(self, number: int, attempt_number: int) -> Attempt | None:
+        attempt = self._current.get(number)
+        if attempt is None or attempt.attempt != attempt_number:
+            return None
+        return attempt
+
+    def _on_closed(self, attempt: Attempt) -> None:
+        self._open.pop(attempt, None)
+        if self._current.get(attempt.number) is attempt:
+            del self._current[attempt.number]
+        if self._waiting:
+            self._start_waiting()
+
+    def _on_held(self, change: int) -> None:
+        self._held_bytes += change
+        assert self._held_bytes >= 0, "every byte given back was taken"
+        if change < 0 and self._waiting:
+            self._start_waiting()
+
+    def _on_failed(self, attempt: Attempt, error: AttemptError) -> None:
+        self._log_failure(attempt.invocation, error)
+
+    def _log_failure(self, invocation: Invocation, error: AttemptError) -> None:
+        second = int(self._around.clock.monotonic_ms() // 1000)
+        if second != self._logged_second:
+            dropped = self._logged_count - FAILURES_LOGGED_PER_SECOND
+            if dropped > 0:
+                log.warning("attempts failed, not logged one by one count=%d", dropped)
+            self._logged_second = second
+            self._logged_count = 0
+        self._logged_count += 1
+        if self._logged_count <= FAILURES_LOGGED_PER_SECOND:
+            log.warning(
+                "attempt failed invocation_id=%s target=%s attempt=%d error_code=%s error=%r",
+                invocation.id,
+                f"{invocation.service}/{invocation.handler}",
+                invocation.attempt,
+                error.restate_code,
+                error.message[:500],
+            )
+
+    # -- deadlines
+
+    def _arm(self, deadline_ms: float) -> None:
+        if deadline_ms < self._next_deadline_ms:
+            self._next_deadline_ms = deadline_ms
+            if self._sleep is not None:
+                self._sleep.cancel()
+
+    async def _sleep_until_deadline(self) -> None:
+        wait_ms = self._next_deadline_ms - self._around.clock.monotonic_ms()
+        if wait_ms > SWEEP_MS_MIN:
+            with trio.CancelScope() as self._sleep:
+                if wait_ms == FOREVER:
+                    await trio.sleep_forever()
+                await trio.sleep((wait_ms - SWEEP_MS_MIN) / 1000)
+            self._sleep = None
+        # Bounds the rate of sweeps, whatever the deadlines are.
+        await trio.sleep(SWEEP_MS_MIN / 1000)
+
+    def _sweep(self) -> None:
+        now_ms = self._around.clock.monotonic_ms()
+        self._next_deadline_ms = FOREVER
+        for attempt in list(self._open):
+            if attempt.deadline_ms <= now_ms:
+                attempt.expire()
+            self._next_deadline_ms = min(self._next_deadline_ms, attempt.deadline_ms)
