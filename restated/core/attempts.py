@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from restated.core.accept import TIME_MS_MAX, start
+from restated.core.awaits import evaluate, leaves, stored
 from restated.core.effects import ArmTimer, Done, Ignored, Reply
 from restated.core.events import (
     AttemptEnded,
@@ -20,7 +21,7 @@ from restated.core.events import (
 )
 from restated.core.finish import finish
 from restated.core.journal import error_event, output_of, record_event
-from restated.core.notifications import CANCEL_SIGNAL, evaluate
+from restated.core.notifications import CANCEL_SIGNAL
 from restated.core.view import Step, current
 from restated.model.errors import AttemptCode
 from restated.model.records import (
@@ -83,11 +84,11 @@ def on_suspended(step: Step, event: AttemptSuspended) -> Reply:
     suspended = replace(
         invocation,
         status="suspended",
-        awaiting_on=msgspec.msgpack.encode(rest),
+        awaiting_on=stored(rest),
         modified_at_ms=step.now_ms,
     )
     step.put(suspended)
-    step.changed(suspended, "suspended", awaiting=", ".join(_leaves(rest)[:16]))
+    step.changed(suspended, "suspended", awaiting=", ".join(leaves(rest)[:16]))
     return Done()
 
 
@@ -218,7 +219,7 @@ def _end_with_error(step: Step, invocation: Invocation, error: AttemptError) -> 
 def _impossible_await(step: Step, invocation: Invocation, awaiting: Await) -> AttemptError | None:
     """Why nothing could ever resume this: no command has the id, or only own open runs (C05)."""
     only_open_runs = True
-    for name in _leaves(awaiting):
+    for name in leaves(awaiting):
         if not name.startswith("c"):
             only_open_runs = only_open_runs and name == CANCEL_SIGNAL
             continue
@@ -231,17 +232,10 @@ def _impossible_await(step: Step, invocation: Invocation, awaiting: Await) -> At
             )
         if completion.kind != "run" or completion.entry_index is not None:
             only_open_runs = False
-    if only_open_runs and any(name != CANCEL_SIGNAL for name in _leaves(awaiting)):
+    if only_open_runs and any(name != CANCEL_SIGNAL for name in leaves(awaiting)):
         return AttemptError(
             500,
             "suspended on the result of its own run, which only a new attempt can produce",
             AttemptCode.HANDLER,
         )
     return None
-
-
-def _leaves(awaiting: Await) -> list[str]:
-    leaves = list(awaiting.on)
-    for nested in awaiting.nested:
-        leaves.extend(_leaves(nested))
-    return leaves

@@ -127,7 +127,9 @@ def output_of(entry: Entry) -> Outcome:
     return output.value.content
 
 
-def record_event(step: Step, invocation: Invocation, kind: str, payload: dict[str, object]) -> None:
+def record_event(
+    step: Step, invocation: Invocation, kind: JournalEventKind, payload: dict[str, object]
+) -> None:
     """Keep an event that operators see and SDKs never do; an exact repeat is not kept (C75)."""
     newest = _newest_event(step, invocation)
     encoded = json.dumps(payload, separators=(",", ":")).encode()

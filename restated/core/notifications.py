@@ -1,23 +1,22 @@
 """Completions, signals and timers reach an invocation, and may wake it.
 
-Lives here: settling open commands, storing signals, due timers, evaluation of an Await, wake-up.
-Does not: how a suspension came about (attempts.py), cancel as an operation (control.py).
+Lives here: settling open commands, storing signals, due timers, wake-up.
+Does not: whether an await holds (awaits.py), cancel as an operation (control.py).
 Rules: C01, C02 only what is awaited wakes; C38, C39 an awakeable settles once, whenever;
 a signal that the suspended attempt had already replayed wakes nobody again (`awaiting_floor`).
 """
 
 from typing import Literal
 
-import msgspec
 from msgspec.structs import replace
 
 from restated.core.accept import start, start_or_enqueue
+from restated.core.awaits import evaluate, restored, stored
 from restated.core.effects import Done, Ignored, Reply
 from restated.core.events import Complete, Result, RunProposed, Signal, TimerFired
 from restated.core.journal import notification, notify, settle
-from restated.core.view import Step, View, current
+from restated.core.view import Step, current
 from restated.model.records import (
-    Await,
     Completion,
     Failure,
     Invocation,
@@ -27,8 +26,6 @@ from restated.model.records import (
 from restated.protocol import messages
 
 CANCEL_SIGNAL = f"s{messages.SIGNAL_CANCEL}"
-
-Verdict = Literal["success", "failure", "undetermined"]
 
 
 def on_complete(step: Step, event: Complete) -> Reply:
@@ -123,67 +120,12 @@ def wake_if_ready(step: Step, invocation: Invocation) -> Invocation:
     if invocation.status != "suspended":
         return invocation
     assert invocation.awaiting_on is not None, "B7: suspended means waiting for something"
-    awaiting = msgspec.msgpack.decode(invocation.awaiting_on, type=Await)
+    awaiting = restored(invocation.awaiting_on)
     verdict, rest = evaluate(step, invocation, awaiting)
     if verdict is not None:
         start(step, invocation)
         step.changed(invocation, "resumed")
-    elif rest != awaiting:
+    elif (kept := stored(rest)) != invocation.awaiting_on:
         # Satisfied branches are cut out: 10,000 children must not cost 10,000 squared reads.
-        step.put(replace(invocation, awaiting_on=msgspec.msgpack.encode(rest)))
+        step.put(replace(invocation, awaiting_on=kept))
     return step.get(Invocation, invocation.number) or invocation
-
-
-def evaluate(view: View, invocation: Invocation, awaiting: Await) -> tuple[Verdict | None, Await]:
-    """Whether an await holds (None: not yet), and what of it is still open.
-
-    Point reads on the leaves, never a scan. Combinators: service-protocol.md 4.6.
-    """
-    verdicts: list[Verdict] = []
-    open_leaves: list[str] = []
-    for name in awaiting.on:
-        verdict = _leaf(view, invocation, name)
-        if verdict is None:
-            open_leaves.append(name)
-        else:
-            verdicts.append(verdict)
-    open_nested: list[Await] = []
-    for nested in awaiting.nested:
-        verdict, rest = evaluate(view, invocation, nested)
-        if verdict is None:
-            open_nested.append(rest)
-        else:
-            verdicts.append(verdict)
-    rest = replace(awaiting, on=tuple(open_leaves), nested=tuple(open_nested))
-    return _combine(awaiting, verdicts, is_all=not open_leaves and not open_nested), rest
-
-
-def _combine(awaiting: Await, verdicts: list[Verdict], *, is_all: bool) -> Verdict | None:
-    match awaiting.combinator:
-        case "unknown":
-            return "undetermined" if verdicts else None
-        case "first_completed":
-            return verdicts[0] if verdicts else None
-        case "all_completed":
-            return "success" if is_all else None
-        case "first_succeeded":
-            decisive: Verdict = "success"
-            otherwise: Verdict = "failure"
-        case "all_succeeded":
-            decisive, otherwise = "failure", "success"
-    if decisive in verdicts:
-        return decisive
-    if "undetermined" in verdicts:
-        return "undetermined"
-    return otherwise if is_all else None
-
-
-def _leaf(view: View, invocation: Invocation, name: str) -> Verdict | None:
-    if name.startswith("c"):
-        completion = view.get(Completion, invocation.number, int(name[1:]))
-        return None if completion is None else completion.polarity
-    signal = view.get(SignalRow, invocation.number, name)
-    floor = invocation.awaiting_floor or 0
-    if signal is None or signal.entry_index < floor:
-        return None
-    return signal.polarity

@@ -2,9 +2,9 @@
 
 import pytest
 
+from restated.core.awaits import evaluate, leaves, restored, stored
 from restated.core.effects import Done, Ignored
 from restated.core.events import AttemptSuspended, Complete, Signal, TimerFired
-from restated.core.notifications import evaluate
 from restated.model.records import Await, Combinator, Failure
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
@@ -162,3 +162,27 @@ def test_satisfied_branches_are_cut_out_of_the_stored_await(world: StepWorld) ->
     assert evaluate(world.store, row, tree) == (None, rest)
     world.apply(Complete(1, 2, None))
     assert world.status(first) == "invoked"
+
+
+def test_tree_of_the_greatest_depth_is_stored_and_evaluated(world: StepWorld) -> None:
+    """RT0025 begins above 1,000 levels; recursion would end before."""
+    first = world.invoke()
+    sleep(world, first, 1)
+    tree = Await(on=("c1",))
+    for _ in range(1_000):
+        tree = Await("all_completed", (), (tree,))
+    kept = restored(stored(tree))
+    assert stored(kept) == stored(tree)
+    assert leaves(kept) == ["c1"]
+    assert evaluate(world.store, world.row(first), kept)[0] is None
+    world.apply(Complete(1, 1, None))
+    assert evaluate(world.store, world.row(first), kept)[0] == "success"
+
+
+def test_stored_form_keeps_the_order_of_children() -> None:
+    """B5: what is shown and evaluated is what the SDK sent."""
+    tree = Await(
+        "all_succeeded", ("c1", "s17"),
+        (Await("first_completed", ("c2",)), Await("unknown", ("n:go",), (Await(on=("c4",)),))),
+    )  # fmt: skip
+    assert restored(stored(tree)) == tree

@@ -1,0 +1,133 @@
+"""The one writer: order, isolation, and nothing told before it is durable."""
+
+import pytest
+import trio
+import trio.testing
+
+from restated.core.effects import Accepted, Reply, StartAttempt
+from restated.core.events import Event
+from restated.engine.writer import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, QUEUE_MAX
+from restated.model.errors import InternalError, OverloadedError
+from restated.model.records import Counter
+from restated.store.store import StoreFailedError
+from tests.builders import invoke
+from tests.engine.world import EngineWorld, run_engine
+
+
+class Unheard(Event):
+    """An event that no table knows: stands for a defect in the core."""
+
+    number: int = 1
+
+
+def test_reply_comes_after_the_commit_that_covers_it() -> None:
+    """A1."""
+
+    async def body(world: EngineWorld) -> None:
+        reply = await world.writer.submit(invoke("inv_a"))
+        assert reply == Accepted("inv_a", is_new=True)
+        assert world.store.by_id("inv_a") is not None
+        assert isinstance(world.effects[0], StartAttempt)
+
+    run_engine(body)
+
+
+def test_nothing_is_told_when_the_commit_fails() -> None:
+    """A3: the store's failure leaves the writer; no reply, no effect."""
+
+    async def body(world: EngineWorld) -> None:
+        world.store.fail_next_commit = True
+        await world.writer.submit(invoke("inv_a"))
+        pytest.fail("a reply without a commit")
+
+    with pytest.RaisesGroup(StoreFailedError, flatten_subgroups=True):
+        run_engine(body)
+
+
+def test_events_posted_in_one_turn_share_a_commit_and_keep_their_order() -> None:
+    """Group commit; style.md 8."""
+
+    async def body(world: EngineWorld) -> None:
+        order: list[Reply | None] = []
+        tickets = [world.writer.post(invoke(f"inv_{index}"), order.append) for index in range(100)]
+        await tickets[-1].wait()
+        assert world.writer.batches == 1
+        assert order == [Accepted(f"inv_{index}", is_new=True) for index in range(100)]
+
+    run_engine(body)
+
+
+def test_batch_is_bounded_by_events_and_bytes() -> None:
+    """design.md 3.15: one larger event is a batch of its own."""
+
+    async def body(world: EngineWorld) -> None:
+        for index in range(BATCH_EVENTS_MAX + 1):
+            ticket = world.writer.post(invoke(f"inv_{index}"))
+        await ticket.wait()
+        assert world.writer.batches == 2
+        large = b"x" * (BATCH_BYTES_MAX + 1)
+        for index in range(3):
+            ticket = world.writer.post(invoke(f"inv_large_{index}", payload=large))
+        await ticket.wait()
+        assert world.writer.batches == 5
+
+    run_engine(body)
+
+
+def test_defect_drops_its_event_and_nothing_else() -> None:
+    """style.md 7: per-event isolation."""
+
+    async def body(world: EngineWorld) -> None:
+        before, defect, after = (
+            world.writer.post(event) for event in (invoke("inv_a"), Unheard(), invoke("inv_b"))
+        )
+        assert await after.reply() == Accepted("inv_b", is_new=True)
+        assert await before.reply() == Accepted("inv_a", is_new=True)
+        with pytest.raises(InternalError):
+            await defect.reply()
+        assert world.writer.defects == 1
+        counter = world.store.get(Counter, "invocation")
+        assert counter is not None
+        assert counter.value == 2
+
+    run_engine(body)
+
+
+def test_full_queue_refuses_after_five_seconds() -> None:
+    """design.md 3.8: back-pressure with an end."""
+
+    async def body() -> None:
+        world = EngineWorld()  # its writer does not run
+        for index in range(QUEUE_MAX):
+            world.writer.post(invoke(f"inv_{index}"))
+        started = trio.current_time()
+        with pytest.raises(OverloadedError, match="4096 events"):
+            await world.writer.submit(invoke("inv_more"))
+        assert trio.current_time() - started == 5
+        assert world.writer.backlog == QUEUE_MAX
+
+    trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_waiting_for_room_ends_when_there_is_room() -> None:
+    """design.md 3.8."""
+
+    async def body(world: EngineWorld) -> None:
+        for index in range(QUEUE_MAX):
+            world.writer.post(invoke(f"inv_{index}"))
+        assert await world.writer.submit(invoke("inv_more")) == Accepted("inv_more", is_new=True)
+
+    run_engine(body)
+
+
+def test_drain_returns_when_everything_is_durable() -> None:
+    """design.md 3.10: the stop waits for it."""
+
+    async def body(world: EngineWorld) -> None:
+        for index in range(1_000):
+            world.writer.post(invoke(f"inv_{index}"))
+        await world.writer.drain()
+        assert world.writer.backlog == 0
+        assert world.store.by_id("inv_999") is not None
+
+    run_engine(body)
