@@ -1,0 +1,417 @@
+"""Deployments and services: /deployments, /services.
+
+Lives here: reading registrations and updates, having deployments discovered, showing what is
+registered.
+Does not: which registration is allowed (core/registry.py), discovery (invoker/discovery.py), what
+objects look like (render.py).
+Source: admin.md 4, 5.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from restated.admin import render
+from restated.admin.app import AdminDeps
+from restated.admin.exchange import (
+    RequestError,
+    answer,
+    deployment_in_path,
+    deps_of,
+    empty,
+    failure,
+    flag,
+    json_body,
+    refusal,
+    shape_reason,
+    unfit,
+)
+from restated.core.effects import Done, Planned, Refused, Reply
+from restated.core.events import (
+    Event,
+    PatchService,
+    RegisterDeployment,
+    RemoveDeployment,
+    UpdateDeployment,
+)
+from restated.engine.catalog import ServiceEntry
+from restated.invoker.targets import InvalidUriError, parse_uri
+from restated.model import ids
+from restated.model.addresses import AddressError, identity, lambda_arn
+from restated.model.errors import ErrorCode
+from restated.model.records import Deployment, Options, Transport
+
+if TYPE_CHECKING:
+    from restated.invoker.discovery import Discovered
+
+replace = msgspec.structs.replace
+
+NO_VARIANT: Final = "data did not match any variant of untagged enum RegisterDeploymentRequest"
+HEADERS_MAX: Final = 100  # additional headers of one deployment
+_HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}\Z")]
+_HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e\t]{0,8192}\Z")]
+_Headers = Annotated[dict[_HeaderName, _HeaderValue], msgspec.Meta(max_length=HEADERS_MAX)]
+
+
+class _Common(msgspec.Struct, frozen=True, kw_only=True):
+    additional_headers: _Headers | None = None
+    metadata: dict[str, str] | None = None
+    breaking: bool = False
+    force: bool | None = None
+    dry_run: bool = False
+
+
+class _RegisterHttp(_Common, frozen=True, kw_only=True):
+    uri: str
+    use_http_11: bool = False
+
+
+class _RegisterLambda(_Common, frozen=True, kw_only=True):
+    arn: str
+    assume_role_arn: str | None = None
+
+
+class _Update(msgspec.Struct, frozen=True, kw_only=True):
+    uri: str | None = None
+    arn: str | None = None
+    assume_role_arn: str | None = None
+    additional_headers: _Headers | None = None
+    use_http_11: bool | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+class _PatchService(msgspec.Struct, frozen=True, kw_only=True):
+    public: bool | None = None
+    idempotency_retention: str | None = None
+    workflow_completion_retention: str | None = None
+    journal_retention: str | None = None
+    inactivity_timeout: str | None = None
+    abort_timeout: str | None = None
+
+
+# -- deployments
+
+
+async def list_deployments(request: Request) -> Response:
+    """Every deployment with the names and revisions of its services."""
+    catalog = deps_of(request).catalog.current
+    items = [render.deployment_item(one, catalog) for one in catalog.deployments.values()]
+    return answer({"deployments": items})
+
+
+async def get_deployment(request: Request) -> Response:
+    """One deployment with its services in full."""
+    deps = deps_of(request)
+    deployment = _known(deps, deployment_in_path(request))
+    return _detail(deps, deployment)
+
+
+async def register_deployment(request: Request) -> Response:
+    """Discover a deployment and register its services.
+
+    A known address is left as it is, unless `force`; version 2 of the API forces by default.
+    """
+    deps = deps_of(request)
+    raw = await json_body(request, msgspec.Raw)
+    asked = _registration(raw)
+    is_v2 = _is_v2(request)
+    force = is_v2 if asked.force is None else asked.force
+    draft = _draft(deps, asked)
+    existing = _with_identity(deps, draft)
+    if existing is not None and not force:
+        if is_v2:
+            return refusal(Refused(ErrorCode.DEPLOYMENT_EXISTS, existing.id))
+        return _registered(deps, existing, 200)
+    discovered = await _discover(deps, draft)
+    event = RegisterDeployment(
+        deployment=_completed(draft, discovered),
+        services=discovered.manifest.services,
+        force=force,
+        breaking=asked.breaking,
+        dry_run=asked.dry_run,
+    )
+    reply = await _submitted(deps, event)
+    if isinstance(reply, Planned):
+        status = 201 if reply.deployment.id == draft.id else 200
+        shown = render.registered(reply.deployment, _planned(deps, reply))
+        return _created(shown, status)
+    assert isinstance(reply, Done)
+    assert reply.id is not None
+    is_new = reply.id == draft.id
+    return _registered(deps, _known(deps, reply.id), 201 if is_new or is_v2 else 200)
+
+
+async def update_deployment(request: Request) -> Response:
+    """Change a deployment in place: its address, its headers."""
+    deps = deps_of(request)
+    stored = _known(deps, deployment_in_path(request))
+    asked = await json_body(request, _Update)
+    _check_kind(stored, asked)
+    draft = _updated(stored, asked)
+    discovered = None
+    if asked.uri is not None or asked.arn is not None:
+        discovered = await _discover(deps, draft)
+        draft = _completed(draft, discovered)
+    event = UpdateDeployment(
+        deployment=draft,
+        services=None if discovered is None else discovered.manifest.services,
+        overwrite=asked.overwrite,
+        dry_run=asked.dry_run,
+    )
+    reply = await _submitted(deps, event)
+    if isinstance(reply, Planned):
+        return answer(render.deployment_detail(reply.deployment, _planned(deps, reply)))
+    return _detail(deps, _known(deps, stored.id))
+
+
+async def put_deployment(request: Request) -> Response:
+    """The old form of an update; only version 2 of the API has it."""
+    if not _is_v2(request):
+        return failure(405, "PUT deployment is deprecated, use PATCH instead")
+    return await update_deployment(request)
+
+
+async def remove_deployment(request: Request) -> Response:
+    """Forget a deployment; without `force=true` it would have to be drained first."""
+    deployment_id = deployment_in_path(request)
+    if not flag(request, "force"):
+        return empty(501)
+    await _submitted(deps_of(request), RemoveDeployment(deployment_id))
+    return empty(202)
+
+
+# -- services
+
+
+async def list_services(request: Request) -> Response:
+    """The latest revision of every service."""
+    services = deps_of(request).catalog.current.services
+    return answer({"services": [render.service(entry) for entry in services.values()]})
+
+
+async def get_service(request: Request) -> Response:
+    """The latest revision of one service."""
+    return answer(render.service(_service(request)))
+
+
+async def patch_service(request: Request) -> Response:
+    """Change settings of the latest revision of a service."""
+    deps = deps_of(request)
+    asked = await json_body(request, _PatchService)
+    name = str(request.path_params["service"])
+    options = Options(
+        public=asked.public,
+        idempotency_retention_ms=_duration_ms(asked, "idempotency_retention"),
+        workflow_retention_ms=_duration_ms(asked, "workflow_completion_retention"),
+        journal_retention_ms=_duration_ms(asked, "journal_retention"),
+        inactivity_timeout_ms=_duration_ms(asked, "inactivity_timeout"),
+        abort_timeout_ms=_duration_ms(asked, "abort_timeout"),
+    )
+    if options != Options():
+        await _submitted(deps, PatchService(name, options))
+    return answer(render.service(_service(request)))
+
+
+async def list_handlers(request: Request) -> Response:
+    """The handlers of the latest revision of a service."""
+    entry = _service(request)
+    return answer(
+        {"handlers": [render.handler(inner, entry) for inner in entry.handlers.values()]}
+    )  # fmt: skip
+
+
+async def get_handler(request: Request) -> Response:
+    """One handler of the latest revision of a service."""
+    service, name = request.path_params["service"], request.path_params["handler"]
+    entry = deps_of(request).catalog.current.services.get(service)
+    found = None if entry is None else entry.handlers.get(name)
+    if entry is None or found is None:
+        return failure(
+            404, f"The requested handler '{name}' on service '{service}' does not exist"
+        )  # fmt: skip
+    return answer(render.handler(found, entry))
+
+
+# -- reading
+
+
+def _registration(raw: msgspec.Raw) -> _RegisterHttp | _RegisterLambda:
+    """The HTTP form is tried first, then the Lambda form; what fits neither is 422."""
+    try:
+        return msgspec.json.decode(raw, type=_RegisterHttp)
+    except msgspec.ValidationError as error:
+        reason = shape_reason(str(error))
+        if reason.startswith("additional_headers"):
+            # Naming what does not fit says more than the reference's fixed text.
+            raise unfit(reason) from error
+    try:
+        return msgspec.json.decode(raw, type=_RegisterLambda)
+    except msgspec.ValidationError as error:
+        raise unfit(NO_VARIANT) from error
+
+
+def _draft(deps: AdminDeps, asked: _RegisterHttp | _RegisterLambda) -> Deployment:
+    """The deployment under a new id, before anybody asked it."""
+    now_ms = deps.clock.wall_ms()
+    is_http = isinstance(asked, _RegisterHttp)
+    return Deployment(
+        id=ids.deployment_id(now_ms, deps.rng.bytes(ids.ULID_ENTROPY_BYTES)),
+        uri=_http_uri(asked.uri) if isinstance(asked, _RegisterHttp) else _arn(asked.arn),
+        transport=_transport(asked.use_http_11) if isinstance(asked, _RegisterHttp) else "lambda",
+        mode="bidi_stream" if is_http else "request_response",
+        protocol_version_min=0,
+        protocol_version_max=0,
+        headers=msgspec.json.encode(asked.additional_headers or {}),
+        metadata=msgspec.json.encode(asked.metadata or {}),
+        created_at_ms=now_ms,
+        assume_role_arn=asked.assume_role_arn if isinstance(asked, _RegisterLambda) else None,
+    )
+
+
+def _updated(stored: Deployment, asked: _Update) -> Deployment:
+    """The stored deployment with what is asked for; without `uri` only headers count."""
+    draft = stored
+    if asked.additional_headers is not None:
+        draft = replace(draft, headers=msgspec.json.encode(asked.additional_headers))
+    if asked.uri is not None:
+        draft = replace(draft, uri=_http_uri(asked.uri))
+        if asked.use_http_11 is not None:
+            draft = replace(draft, transport=_transport(asked.use_http_11))
+    if asked.arn is not None:
+        draft = replace(draft, uri=_arn(asked.arn))
+    if asked.assume_role_arn is not None:
+        draft = replace(draft, assume_role_arn=asked.assume_role_arn)
+    return draft
+
+
+def _transport(use_http_11: bool) -> Transport:  # noqa: FBT001 - a member of the request
+    return "http1" if use_http_11 else "http2"
+
+
+def _check_kind(stored: Deployment, asked: _Update) -> None:
+    is_lambda = stored.transport == "lambda"
+    wants_lambda = asked.arn is not None or asked.assume_role_arn is not None
+    if is_lambda and asked.uri is not None:
+        kinds = ("lambda", "http")
+    elif not is_lambda and wants_lambda:
+        kinds = ("http", "lambda")
+    else:
+        return
+    raise RequestError(
+        failure(
+            400,
+            f"cannot update the deployment, as the deployment type is {kinds[0]} while the update "
+            f"options are for type {kinds[1]}",
+        )
+    )
+
+
+def _http_uri(uri: str) -> str:
+    if not uri.isascii() or not uri.isprintable() or " " in uri or not uri:
+        raise unfit(NO_VARIANT)
+    try:
+        parsed = parse_uri(uri)
+    except InvalidUriError as error:
+        message = f"The request field 'uri' is invalid. Reason: {error}"
+        raise RequestError(failure(400, message)) from error
+    return f"{parsed.scheme}://{parsed.authority}{parsed.target('')}"
+
+
+def _arn(arn: str) -> str:
+    try:
+        return lambda_arn(arn)
+    except AddressError as error:
+        message = f"The request field 'arn' is invalid. Reason: {error}"
+        raise RequestError(failure(400, message)) from error
+
+
+def _duration_ms(asked: _PatchService, member: str) -> int | None:
+    value: str | None = getattr(asked, member)
+    if value is None:
+        return None
+    try:
+        return render.parse_duration_ms(value)
+    except render.DurationError as error:
+        raise unfit(f"{member}: {error}") from error
+
+
+def _is_v2(request: Request) -> bool:
+    return request.url.path.startswith("/v2/")
+
+
+# -- asking deployments and the core
+
+
+async def _discover(deps: AdminDeps, draft: Deployment) -> "Discovered":
+    from restated.invoker.discovery import DiscoveryError, discover
+
+    try:
+        return await discover(deps.transport, draft)
+    except DiscoveryError as error:
+        raise RequestError(failure(error.status, error.message, error.restate_code)) from error
+
+
+def _completed(draft: Deployment, discovered: "Discovered") -> Deployment:
+    manifest = discovered.manifest
+    return replace(
+        draft,
+        mode=manifest.mode,
+        protocol_version_min=manifest.protocol_version_min,
+        protocol_version_max=manifest.protocol_version_max,
+        transport=discovered.transport,
+        sdk=discovered.sdk,
+        compression=manifest.compression,
+    )
+
+
+async def _submitted(deps: AdminDeps, event: Event) -> Reply:
+    reply = await deps.writer.submit(event)
+    if isinstance(reply, Refused):
+        raise RequestError(refusal(reply))
+    return reply
+
+
+# -- showing
+
+
+def _with_identity(deps: AdminDeps, draft: Deployment) -> Deployment | None:
+    wanted = identity(draft)
+    stored = deps.catalog.current.deployments.values()
+    found = [deployment for deployment in stored if identity(deployment) == wanted]
+    return min(found, key=lambda one: (one.created_at_ms, one.id), default=None)
+
+
+def _known(deps: AdminDeps, deployment_id: str) -> Deployment:
+    deployment = deps.catalog.current.deployments.get(deployment_id)
+    if deployment is None:
+        raise RequestError(refusal(Refused(ErrorCode.DEPLOYMENT_NOT_FOUND, deployment_id)))
+    return deployment
+
+
+def _service(request: Request) -> ServiceEntry:
+    name = str(request.path_params["service"])
+    entry = deps_of(request).catalog.current.services.get(name)
+    if entry is None:
+        raise RequestError(refusal(Refused(ErrorCode.SERVICE_NOT_FOUND, name)))
+    return entry
+
+
+def _planned(deps: AdminDeps, planned: Planned) -> list[ServiceEntry]:
+    return [deps.catalog.entry(row, planned.deployment) for row in planned.revisions]
+
+
+def _detail(deps: AdminDeps, deployment: Deployment) -> Response:
+    entries = render.services_of(deps.catalog.current, deployment.id)
+    return answer(render.deployment_detail(deployment, entries))
+
+
+def _registered(deps: AdminDeps, deployment: Deployment, status: int) -> Response:
+    entries = render.services_of(deps.catalog.current, deployment.id)
+    return _created(render.registered(deployment, entries), status)
+
+
+def _created(shown: render.Json, status: int) -> Response:
+    return answer(shown, status, location=f"deployments/{shown['id']}")

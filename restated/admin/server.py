@@ -1,0 +1,66 @@
+"""What the server says about itself: liveness, versions, cluster.
+
+Lives here: /health, /version, /cluster-health, the way to the web interface.
+Does not: metrics and SQL (introspect.py).
+Source: admin.md 1, 3.
+"""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from restated.admin.app import ADMIN_API_VERSION, CLUSTER_NAME
+from restated.admin.exchange import answer, deps_of, empty, text
+
+API_VERSION_MIN: Final = 2
+API_VERSION_MAX: Final = 4
+FEATURES: Final = (
+    "vqueues", "protocol_v7", "scoped_virtual_objects", "kafka_scope", "invoker_yield",
+    "scoped_state_table_migration", "scoped_promise_table_migration",
+    "vqueues_migration_skip_completed", "vqueues_async_refill", "vqueue_obsolete_cleanup",
+    "preflight_invocation_termination_retention", "unique_random_seeds",
+)  # fmt: skip
+
+
+async def health(_request: Request) -> Response:
+    """Liveness: whoever reads this is served."""
+    return empty(200)
+
+
+async def version(request: Request) -> Response:
+    """Versions, features and the advertised ingress address.
+
+    Every feature is off: clients then keep to the columns and requests that this server has.
+    """
+    deps = deps_of(request)
+    ingress = deps.advertised_ingress
+    return answer(
+        {
+            "version": ADMIN_API_VERSION,
+            "min_admin_api_version": API_VERSION_MIN,
+            "max_admin_api_version": API_VERSION_MAX,
+            "ingress_endpoint": None if ingress is None else f"{ingress.rstrip('/')}/",
+            "features": dict.fromkeys(FEATURES, False),
+        }
+    )
+
+
+async def cluster_health(_request: Request) -> Response:
+    """One node, always."""
+    return answer({"cluster_name": CLUSTER_NAME, "metadata_cluster_health": {"members": [1]}})
+
+
+async def to_ui(request: Request) -> Response:
+    """The web interface lives below /ui/."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return empty(308, location=f"/ui/{query}")
+
+
+async def too_old(_request: Request) -> Response:
+    """Version 1 of the API is gone."""
+    return text(
+        400,
+        "Unsupported Admin API version V1. This server supports versions between "
+        f"V{API_VERSION_MIN} and V{API_VERSION_MAX}.",
+    )
