@@ -45,7 +45,7 @@ from restated.invoker.transport import Exchange, Transport, TransportError
 from restated.model.errors import AttemptCode
 from restated.model.records import AttemptError, Completion, Invocation
 from restated.seams import Clock, Rng
-from restated.store.store import Store
+from restated.store.store import Store, StoreFailedError
 
 EVENTS_UNSETTLED_MAX: Final = 64
 BYTES_UNSETTLED_MAX: Final = 1024 * 1024
@@ -214,6 +214,8 @@ class Attempt:
             self._pump_events()
         except ProtocolViolationError as violation:
             self.fail(violation.error, behavior=violation.behavior)
+        except StoreFailedError:
+            raise
         except Exception as defect:
             # The top of one attempt: a defect here must not take down its connection (C15).
             log.exception("defect invocation_id=%s attempt=%d", self._id, self.attempt)
@@ -359,12 +361,12 @@ class Attempt:
         """Post the outcome, half-close, let the peer finish."""
         self.phase = "closing"
         self._post_outcome(event)
-        if self._ended:
-            self._close()
-            return
         if self._exchange is not None and not self._half_closed:
             self._half_closed = True
             self._exchange.end()
+        if self._ended:
+            self._close()
+            return
         if self._withheld and self._exchange is not None:
             self._exchange.consumed(self._withheld)
             self._withheld = 0
@@ -417,7 +419,7 @@ class Attempt:
             return
         self.phase = "closed"
         self.deadline_ms = FOREVER
-        if self._exchange is not None and not self._ended:
+        if self._exchange is not None and not (self._ended and self._half_closed):
             self._exchange.abort()
         if self._held_bytes:
             self._around.hold(-self._held_bytes)

@@ -24,7 +24,7 @@ from restated.invoker.transport import Transport
 from restated.model.errors import AttemptCode
 from restated.model.records import AttemptError, Entry, Invocation, Record, RetryPolicy
 from restated.seams import Clock, Rng
-from restated.store.store import Store
+from restated.store.store import Store, StoreFailedError
 
 SWEEP_MS_MIN: Final = 5.0  # a sweep looks at every attempt: bounded to 200 a second
 FAILURES_LOGGED_PER_SECOND: Final = 10
@@ -201,6 +201,8 @@ class Invoker:
             return
         try:
             self._open_attempt(invocation, choice, entries)
+        except StoreFailedError:
+            raise
         except Exception as defect:
             # The top of one attempt: its invocation backs off, the others go on (C15).
             log.exception("defect invocation_id=%s", invocation.id)
