@@ -5,6 +5,7 @@ Does not: what is said on a wire (http1.py, http2_connection.py), which addresse
 (targets.py).
 """
 
+import contextlib
 import os
 import ssl
 from typing import Final
@@ -70,8 +71,10 @@ class Wire:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise _as_os_error(error) from error
 
-    async def aclose(self) -> None:
-        """Close without a TLS farewell; never waits for the peer."""
+    async def aclose(self, last: bytes = b"") -> None:
+        """Close without a TLS farewell; never waits for the peer, who may miss `last`."""
+        with contextlib.suppress(OSError):
+            self.send_now(last)
         self._fd = -1  # the kernel may give the number to another connection at once
         await trio.aclose_forcefully(self._stream)
 

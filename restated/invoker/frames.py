@@ -20,10 +20,19 @@ from typing import Final
 from hpack import Decoder, HPACKError
 from hpack.table import HeaderTable
 
+from restated.invoker.transport import TransportLimits
+
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
+
+KIND_NAMES: Final = (
+    "DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS",
+    "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE", "CONTINUATION",
+)  # fmt: skip
+_SIZES: Final = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_CONNECTION_KINDS: Final = frozenset((SETTINGS, PING, GOAWAY))
 
 END_STREAM: Final = 0x1
 ACK: Final = 0x1
@@ -95,11 +104,61 @@ def window_update(stream_id: int, increment: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream_id, UINT32.pack(increment))
 
 
+def goaway(code: int) -> bytes:
+    """A GOAWAY frame of a client: no stream of the server was ever accepted."""
+    return frame(GOAWAY, 0, 0, UINT32.pack(0) + UINT32.pack(code))
+
+
+def read_goaway(payload: bytes) -> tuple[int, int]:
+    """The last stream that the peer takes care of, and its error code."""
+    return UINT32.unpack_from(payload)[0] & 0x7FFFFFFF, UINT32.unpack_from(payload, 4)[0]
+
+
+def greeting(limits: TransportLimits) -> bytes:
+    """What a client sends first: preface, SETTINGS, the connection's window."""
+    settings = (
+        (ENABLE_PUSH, 0),
+        (INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
+        (MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
+    )
+    window = window_update(0, limits.connection_window_bytes - DEFAULT_WINDOW)
+    return PREFACE + settings_frame(settings) + window
+
+
+def is_greeting(octets: bytes) -> bool:
+    """Whether a server's first bytes begin with SETTINGS, as far as can be seen (C89)."""
+    if len(octets) < 5:
+        return len(octets) < 3 or not b"HTTP/".startswith(octets)
+    size = int.from_bytes(octets[:3], "big")
+    return octets[3] == SETTINGS and not octets[4] & ACK and size <= FRAME_BYTES_MAX
+
+
+def check_shape(kind: int, stream_id: int, payload: bytes) -> None:
+    """Refuse a frame of a wrong length, or of a stream where it is the connection's."""
+    if kind in _CONNECTION_KINDS and stream_id:
+        raise ConnectionFaultError(PROTOCOL_ERROR, f"{KIND_NAMES[kind]} on a stream")
+    size = _SIZES.get(kind)
+    is_short = kind == GOAWAY and len(payload) < 8
+    if is_short or (size is not None and len(payload) != size):
+        raise ConnectionFaultError(FRAME_SIZE_ERROR, f"{KIND_NAMES[kind]} of a wrong length")
+
+
 def without_padding(payload: bytes) -> bytes:
     """The payload of a PADDED frame. Raises ConnectionFaultError (RFC 9113 6.1)."""
     if not payload or payload[0] >= len(payload):
         raise ConnectionFaultError(PROTOCOL_ERROR, "a frame is all padding")
     return payload[1 : len(payload) - payload[0]]
+
+
+def block_of(flags: int, payload: bytes) -> bytes:
+    """The header block in a HEADERS frame, without padding and priority."""
+    if flags & PADDED:
+        payload = without_padding(payload)
+    if not flags & HAS_PRIORITY:
+        return payload
+    if len(payload) < 5:
+        raise ConnectionFaultError(FRAME_SIZE_ERROR, "a HEADERS frame is cut off")
+    return payload[5:]
 
 
 def check_setting(setting: int, value: int) -> None:

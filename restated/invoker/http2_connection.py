@@ -109,7 +109,7 @@ class Http2Connection:
 
     async def run(self) -> None:
         """Until the connection is of no more use; raises only what is a defect."""
-        self._sender.emit(self._greeting())
+        self._sender.emit(h2.greeting(self._limits))
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -117,8 +117,7 @@ class Http2Connection:
                     await self._read()
         finally:
             self.fail(TransportError("the connection was closed"))
-            self._say_goodbye()
-            await self._wire.aclose()
+            await self._wire.aclose(h2.goaway(self._goodbye))
 
     def tick(self, seconds: float) -> None:
         """Let `seconds` pass: keep-alive, idle eviction, the greeting's deadline (C86, M5)."""
@@ -186,23 +185,6 @@ class Http2Connection:
         """See Sending."""
         self.fail(TransportError(f"sending failed: {describe(error)}"))
 
-    def _greeting(self) -> bytes:
-        limits = self._limits
-        settings = (
-            (h2.ENABLE_PUSH, 0),
-            (h2.INITIAL_WINDOW_SIZE, limits.stream_window_bytes),
-            (h2.MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
-        )
-        window = h2.window_update(0, limits.connection_window_bytes - h2.DEFAULT_WINDOW)
-        return h2.PREFACE + h2.settings_frame(settings) + window
-
-    def _say_goodbye(self) -> None:
-        payload = h2.UINT32.pack(0) + h2.UINT32.pack(self._goodbye)
-        try:
-            self._wire.send_now(h2.frame(h2.GOAWAY, 0, 0, payload))
-        except OSError:
-            return  # the peer is gone already
-
     # -- receiving
 
     async def _read(self) -> None:
@@ -234,7 +216,7 @@ class Http2Connection:
         if self._rest:
             octets = self._rest + octets
         at, size = 0, len(octets)
-        if not self.is_greeted and not self._is_http2(octets):
+        if not self.is_greeted and not h2.is_greeting(octets):
             raise WrongHttpVersionError(ONLY_HTTP1)
         while size - at >= 9 and not self.is_closed:
             head, flags, stream_id = h2.FRAME_HEAD.unpack_from(octets, at)
@@ -252,13 +234,6 @@ class Http2Connection:
                 self._count_chatter(1)
             at = end
         self._rest = octets[at:]
-
-    def _is_http2(self, octets: bytes) -> bool:
-        """Whether the answer begins with a SETTINGS frame, as far as can be seen (C89)."""
-        if len(octets) < 5:
-            return b"HTTP/"[: len(octets)] != octets or len(octets) < 3
-        size = int.from_bytes(octets[:3], "big")
-        return octets[3] == h2.SETTINGS and not octets[4] & h2.ACK and size <= h2.FRAME_BYTES_MAX
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -337,12 +312,7 @@ class Http2Connection:
             self._sender.mark(exchange)
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if flags & h2.PADDED:
-            payload = h2.without_padding(payload)
-        if flags & h2.HAS_PRIORITY:
-            if len(payload) < 5:
-                raise ConnectionFaultError(h2.FRAME_SIZE_ERROR, "a HEADERS frame is cut off")
-            payload = payload[5:]
+        payload = h2.block_of(flags, payload)
         if flags & h2.END_HEADERS:
             self._on_block(flags, stream_id, payload)
         else:
@@ -387,21 +357,18 @@ class Http2Connection:
         self._deliver(exchange, b"", is_last=is_last, head=head)
 
     def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFaultError(h2.FRAME_SIZE_ERROR, "RST_STREAM is not 4 bytes long")
+        h2.check_shape(h2.RST_STREAM, stream_id, payload)
         self._count_chatter(1)
         self._check_known(stream_id)
         exchange = self._streams.get(stream_id)
         if exchange is None:
             return
-        code = int.from_bytes(payload, "big")
-        error_type = WrongHttpVersionError if code == h2.HTTP_1_1_REQUIRED else TransportError
+        error = _refusal("the service reset the stream:", int.from_bytes(payload, "big"))
         self._remove(exchange)
-        exchange.fail(error_type(f"the service reset the stream: {h2.error_name(code)} ({code})"))
+        exchange.fail(error)
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ConnectionFaultError(h2.PROTOCOL_ERROR, "SETTINGS on a stream")
+        h2.check_shape(h2.SETTINGS, stream_id, payload)
         if len(payload) % 6 or (flags & h2.ACK and payload):
             raise ConnectionFaultError(h2.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
         self._count_chatter(1)
@@ -433,24 +400,17 @@ class Http2Connection:
                 self._sender.mark(exchange)
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ConnectionFaultError(h2.PROTOCOL_ERROR, "PING on a stream")
-        if len(payload) != 8:
-            raise ConnectionFaultError(h2.FRAME_SIZE_ERROR, "PING is not 8 bytes long")
+        h2.check_shape(h2.PING, stream_id, payload)
         self._count_chatter(1)
         if not flags & h2.ACK:
             self._sender.emit(h2.frame(h2.PING, h2.ACK, 0, payload))
 
     def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id or len(payload) < 8:
-            raise ConnectionFaultError(h2.PROTOCOL_ERROR, "GOAWAY is malformed")
+        h2.check_shape(h2.GOAWAY, stream_id, payload)
         self._count_chatter(1)
-        last_id = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
-        code = int.from_bytes(payload[4:8], "big")
-        error_type = WrongHttpVersionError if code == h2.HTTP_1_1_REQUIRED else TransportError
-        error = error_type(
-            "the service is closing the connection and did not accept this request: "
-            f"GOAWAY {h2.error_name(code)} ({code})"
+        last_id, code = h2.read_goaway(payload)
+        error = _refusal(
+            "the service is closing the connection and did not accept this request: GOAWAY", code
         )
         self.is_leaving = True
         refused = [exchange for exchange in self._streams.values() if exchange.id > last_id]
@@ -462,8 +422,7 @@ class Http2Connection:
             self.fail(error)
 
     def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFaultError(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE is not 4 bytes long")
+        h2.check_shape(h2.WINDOW_UPDATE, stream_id, payload)
         self._count_chatter(1)
         increment = int.from_bytes(payload, "big") & 0x7FFFFFFF
         if not stream_id:
@@ -481,9 +440,8 @@ class Http2Connection:
             return
         self._sender.mark(exchange)
 
-    def _on_priority(self, _flags: int, _stream_id: int, payload: bytes) -> None:
-        if len(payload) != 5:
-            raise ConnectionFaultError(h2.FRAME_SIZE_ERROR, "PRIORITY is not 5 bytes long")
+    def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        h2.check_shape(h2.PRIORITY, stream_id, payload)
         self._count_chatter(1)
 
     def _on_push(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
@@ -533,3 +491,8 @@ class Http2Connection:
 
     def _count_chatter(self, weight: int) -> None:
         self._vitals.count_chatter(weight, self._sender.work)
+
+
+def _refusal(text: str, code: int) -> TransportError:
+    error_type = WrongHttpVersionError if code == h2.HTTP_1_1_REQUIRED else TransportError
+    return error_type(f"{text} {h2.error_name(code)} ({code})")

@@ -1,0 +1,85 @@
+"""One Transport for all deployments: each request goes the way its deployment was registered.
+
+Lives here: `DeploymentTransport`.
+Does not: the ways themselves (http1.py, http2.py).
+"""
+
+import ssl
+from collections.abc import Iterator
+
+import trio
+
+from restated.invoker.http1 import Http1Transport
+from restated.invoker.http2 import Http2Transport
+from restated.invoker.targets import Targets
+from restated.invoker.transport import (
+    Exchange,
+    ExchangeRequest,
+    Receiver,
+    Transport,
+    TransportError,
+    TransportLimits,
+)
+from restated.seams import Net
+
+
+class DeploymentTransport:
+    """Routes by `Deployment.transport`; `nursery` must outlive every exchange."""
+
+    __slots__ = ("_nursery", "_transports")
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        net: Net,
+        targets: Targets,
+        limits: TransportLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        limits = limits or TransportLimits()
+        self._nursery = nursery
+        self._transports: dict[str, Transport] = {
+            "http1": Http1Transport(nursery, net, targets, limits, tls),
+            "http2": Http2Transport(nursery, net, targets, limits, tls),
+        }
+
+    def open(self, request: ExchangeRequest, body: Iterator[bytes], receiver: Receiver) -> Exchange:
+        """See Transport."""
+        transport = self._transports.get(request.deployment.transport)
+        if transport is not None:
+            return transport.open(request, body, receiver)
+        refused = _Refused(receiver, request.deployment.transport)
+        self._nursery.start_soon(refused.report)
+        return refused
+
+
+class _Refused:
+    """The exchange of a deployment that cannot be reached this way."""
+
+    __slots__ = ("_receiver", "_way")
+
+    def __init__(self, receiver: Receiver, way: str) -> None:
+        self._receiver: Receiver | None = receiver
+        self._way = way
+
+    async def report(self) -> None:
+        """Tell the receiver, unless it gave up."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.on_failed(TransportError(
+                f"deployments over {self._way} cannot be reached by this server; "
+                "register the service with an HTTP URI"
+            ))  # fmt: skip
+
+    def send(self, data: bytes) -> None:
+        """See Exchange."""
+
+    def end(self) -> None:
+        """See Exchange."""
+
+    def abort(self) -> None:
+        """See Exchange."""
+        self._receiver = None
+
+    def consumed(self, count: int) -> None:
+        """See Exchange."""
