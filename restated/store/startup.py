@@ -37,7 +37,10 @@ from restated.store.store import StoreRefusedError
 _log = logging.getLogger("restated.store")
 
 SQLITE_VERSION_MIN: Final = 3_051_003  # older ones can lose commits at a WAL reset (C80)
-PAGE_BYTES: Final = 4096
+PAGE_BYTES: Final = 2048
+"""Measured, 64 echoes at once (two commits each), 96,000 stored, with checkpoints, per echo:
+1,024: 4.6 KB to storage and 46 us of CPU; 2,048: 5.6 KB, 40 us; 4,096: 7.6 KB, 42 us.
+"""
 _LOCK_NAME: Final = "lock"
 
 
@@ -51,6 +54,7 @@ class StoreLimits(Record):
     quick_check_bytes_max: int = 64 << 20  # a larger file is checked by `restated doctor` only
     cache_bytes: int = 64 << 20
     page_bytes: int = PAGE_BYTES
+    inline_writes_max: int = 64  # a larger batch commits in a thread (sqlite.py says why)
 
 
 class Finding(Record):
