@@ -7,7 +7,7 @@ objects look like (render.py).
 Source: admin.md 4, 5.
 """
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 from starlette.requests import Request
@@ -36,15 +36,14 @@ from restated.core.events import (
     RemoveDeployment,
     UpdateDeployment,
 )
+from restated.core.manifest import Manifest, ManifestError, parse_manifest
 from restated.engine.catalog import ServiceEntry
+from restated.invoker.discovery import DiscoveryError, discover
 from restated.invoker.targets import InvalidUriError, parse_uri
 from restated.model import ids
 from restated.model.addresses import AddressError, identity, lambda_arn
 from restated.model.errors import ErrorCode
 from restated.model.records import Deployment, Options, Transport
-
-if TYPE_CHECKING:
-    from restated.invoker.discovery import Discovered
 
 replace = msgspec.structs.replace
 
@@ -125,10 +124,10 @@ async def register_deployment(request: Request) -> Response:
         if is_v2:
             return refusal(Refused(ErrorCode.DEPLOYMENT_EXISTS, existing.id))
         return _registered(deps, existing, 200)
-    discovered = await _discover(deps, draft)
+    deployment, manifest = await _discover(deps, draft)
     event = RegisterDeployment(
-        deployment=_completed(draft, discovered),
-        services=discovered.manifest.services,
+        deployment=deployment,
+        services=manifest.services,
         force=force,
         breaking=asked.breaking,
         dry_run=asked.dry_run,
@@ -151,13 +150,12 @@ async def update_deployment(request: Request) -> Response:
     asked = await json_body(request, _Update)
     _check_kind(stored, asked)
     draft = _updated(stored, asked)
-    discovered = None
+    manifest = None
     if asked.uri is not None or asked.arn is not None:
-        discovered = await _discover(deps, draft)
-        draft = _completed(draft, discovered)
+        draft, manifest = await _discover(deps, draft)
     event = UpdateDeployment(
         deployment=draft,
-        services=None if discovered is None else discovered.manifest.services,
+        services=None if manifest is None else manifest.services,
         overwrite=asked.overwrite,
         dry_run=asked.dry_run,
     )
@@ -345,26 +343,23 @@ def _is_v2(request: Request) -> bool:
 # -- asking deployments and the core
 
 
-async def _discover(deps: AdminDeps, draft: Deployment) -> "Discovered":
-    from restated.invoker.discovery import DiscoveryError, discover
-
+async def _discover(deps: AdminDeps, draft: Deployment) -> tuple[Deployment, Manifest]:
+    """The deployment as it describes itself, and its checked manifest."""
     try:
-        return await discover(deps.transport, draft)
-    except DiscoveryError as error:
+        found = await discover(deps.transport, draft)
+        manifest = parse_manifest(found.manifest)
+    except (DiscoveryError, ManifestError) as error:
         raise RequestError(failure(error.status, error.message, error.restate_code)) from error
-
-
-def _completed(draft: Deployment, discovered: "Discovered") -> Deployment:
-    manifest = discovered.manifest
-    return replace(
+    deployment = replace(
         draft,
         mode=manifest.mode,
         protocol_version_min=manifest.protocol_version_min,
         protocol_version_max=manifest.protocol_version_max,
-        transport=discovered.transport,
-        sdk=discovered.sdk,
+        transport="http1" if found.transport == "http1" else draft.transport,
+        sdk=found.sdk,
         compression=manifest.compression,
     )
+    return deployment, manifest
 
 
 async def _submitted(deps: AdminDeps, event: Event) -> Reply:
