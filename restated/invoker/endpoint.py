@@ -11,7 +11,7 @@ import msgspec
 
 from restated.invoker.frames import CONNECTION_FIELDS, field_problem
 from restated.invoker.targets import BaseUri, InvalidUriError, parse_uri
-from restated.invoker.transport import TransportError
+from restated.invoker.transport import UnsendableError
 from restated.model.records import Record
 
 CLUSTER_NAME: Final = "x-restate-cluster-name"
@@ -36,14 +36,14 @@ class Endpoint(Record):
 def endpoint_of(uri: str, headers: bytes, cluster_name: str) -> Endpoint:
     """The endpoint of a base URI and a JSON object of additional headers.
 
-    An additional header replaces the default cluster name. Raises TransportError for a URI or a
+    An additional header replaces the default cluster name. Raises UnsendableError for a URI or a
     header that cannot be sent.
     """
     try:
         base = parse_uri(uri)
         additional = msgspec.json.decode(headers or b"{}", type=dict[str, str])
     except (InvalidUriError, msgspec.DecodeError) as error:
-        raise TransportError(str(error)) from error
+        raise UnsendableError(str(error)) from error
     fields = {CLUSTER_NAME: cluster_name}
     fields |= {name.lower(): value for name, value in additional.items()}
     for name, value in fields.items():
@@ -51,9 +51,9 @@ def endpoint_of(uri: str, headers: bytes, cluster_name: str) -> Endpoint:
         if problem is None and name in OWN_FIELDS:
             problem = f"the header '{name}' is set by the server itself"
         if problem is not None:
-            raise TransportError(f"{problem}; correct the additional headers of the deployment")
+            raise UnsendableError(f"{problem}; correct the additional headers of the deployment")
     if sum(len(name) + len(value.encode()) for name, value in fields.items()) > HEADER_BYTES_MAX:
-        raise TransportError(
+        raise UnsendableError(
             f"the additional headers of the deployment exceed {HEADER_BYTES_MAX} bytes; "
             "register fewer or shorter ones"
         )
@@ -61,9 +61,9 @@ def endpoint_of(uri: str, headers: bytes, cluster_name: str) -> Endpoint:
 
 
 def checked(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The headers of one exchange, as they are. Raises TransportError if one cannot be sent."""
+    """The headers of one exchange, as they are. Raises UnsendableError if one cannot be sent."""
     for name, value in headers:
         problem = field_problem(name, value)
         if problem is not None:
-            raise TransportError(problem)
+            raise UnsendableError(problem)
     return headers

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from restated.invoker.transport import TransportError
+from restated.invoker.transport import UnsendableError
 from restated.model.records import Record
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -33,7 +33,7 @@ class InvalidUriError(ValueError):
     """A text is no base URI of a deployment; the message is the reason, for operators."""
 
 
-class TargetRefusedError(TransportError):
+class TargetRefusedError(UnsendableError):
     """The address behind a base URI is not allowed."""
 
 

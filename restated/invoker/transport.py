@@ -28,6 +28,10 @@ class WrongHttpVersionError(TransportError):
     """The peer speaks another version of HTTP than the one the deployment was registered with."""
 
 
+class UnsendableError(TransportError):
+    """A rule of ours forbids the request; asking again changes nothing."""
+
+
 class TransportLimits(Record):
     """Bounds of the connections to deployments (design 3.15; service-protocol.md 2.1)."""
 
