@@ -8,16 +8,16 @@ because its unit files and containers carry many of them.
 """
 
 import ipaddress
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from restated.daemon.values import (
     ADDRESS,
     BYTES,
     DURATION,
     FLAG,
+    HOSTS,
     NETWORKS,
     OPTIONAL_ADDRESS,
     OPTIONAL_PATH,
@@ -31,8 +31,11 @@ from restated.daemon.values import (
     number,
     optional_integer,
 )
+from restated.invoker.choice import ProtocolVersionMax
+from restated.model.records import AtMostAttempts
 
 T = TypeVar("T")
+LogFormat = Literal["text", "json"]
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 OURS: Final = "RESTATED_"
@@ -124,6 +127,11 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "ingress.connections_max", integer(1, 1_000_000), 10_000,
         "Connections at once; also bounded by the descriptors the system grants, less 256.",
     ),
+    INGRESS_STREAMS_MAX := Setting(
+        "ingress.streams_max", integer(1, 65_535), 200,
+        "Requests at once over one HTTP/2 connection.",
+        "RESTATE_INGRESS__HTTP2_MAX_CONCURRENT_STREAMS",
+    ),
     ADMIN_BIND := Setting[Address | None](
         "admin.bind", OPTIONAL_ADDRESS, Address("127.0.0.1", 9070),
         "Where the admin API listens on TCP.",
@@ -140,15 +148,33 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "Let admin.bind be an address that other machines reach. The admin API asks nobody who "
         "they are: put a proxy that does in front of it.",
     ),
+    ADMIN_ALLOWED_HOSTS := Setting[tuple[str, ...]](
+        "admin.allowed_hosts", HOSTS, (),
+        "Host names under which browsers may use the admin API, beside IP addresses and localhost.",
+    ),
     LOG_FILTER := Setting(
         "log.filter", TEXT, "info",
         "Level of the log (debug, info, warn, error, off), or a list of ROOM=LEVEL with it.",
         "RESTATE_LOG_FILTER",
     ),
-    LOG_FORMAT := Setting(
-        "log.format", choice(text="text", json="json", pretty="text", compact="text"), "text",
+    LOG_FORMAT := Setting[LogFormat](
+        "log.format",
+        choice({"text": "text", "json": "json", "pretty": "text", "compact": "text"}), "text",
         "Lines of key=value, or of JSON.",
         "RESTATE_LOG_FORMAT",
+    ),
+    FREE_BYTES_MIN := Setting(
+        "store.free_bytes_min", BYTES, 512 * MIB,
+        "With less free disk new invocations are refused; those accepted go on.",
+        unit="bytes",
+    ),
+    CHECKPOINT_WAL_BYTES := Setting(
+        "store.checkpoint_wal_bytes", BYTES, 16 * MIB,
+        "Size of the write-ahead log from which it is moved into the database.", unit="bytes",
+    ),
+    STOP_WAL_BYTES := Setting(
+        "store.stop_wal_bytes", BYTES, 1024 * MIB,
+        "Size of the write-ahead log from which new invocations are refused.", unit="bytes",
     ),
     CLEANUP_INTERVAL_MS := Setting(
         "retention.cleanup_interval", DURATION, 3_600_000,
@@ -185,8 +211,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "Attempts of an invocation, the first one included.",
         "RESTATE_DEFAULT_RETRY_POLICY__MAX_ATTEMPTS",
     ),
-    RETRY_AT_MOST := Setting(
-        "retry.at_most", choice(pause="pause", kill="kill"), "pause",
+    RETRY_AT_MOST := Setting[AtMostAttempts](
+        "retry.at_most", choice({"pause": "pause", "kill": "kill"}), "pause",
         "What happens to an invocation after its last attempt.",
         "RESTATE_DEFAULT_RETRY_POLICY__ON_MAX_ATTEMPTS",
     ),
@@ -236,6 +262,10 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "invoker.streams_max", integer(1, 65_535), 128,
         "Requests at once over one HTTP/2 connection, unless the deployment allows fewer.",
         "RESTATE_WORKER__INVOKER__HTTP2_STREAMS_PER_CONNECTION_LIMIT",
+    ),
+    PROTOCOL_VERSION_MAX := Setting[ProtocolVersionMax](
+        "invoker.protocol_version_max", choice({"auto": "auto", "6": 6, "7": 7}), "auto",
+        "Highest service protocol version that is spoken; auto is 6, and 7 where it is needed.",
     ),
     CLUSTER_NAME := Setting(
         "invoker.cluster_name", TEXT, "localcluster",
@@ -339,6 +369,8 @@ def _environment(environment: Mapping[str, str]) -> tuple[list[_Given], list[str
 def _file(file: Path | None) -> Iterator[_Given]:
     if file is None:
         return
+    import tomllib
+
     known = {setting.name: setting for setting in SETTINGS}
     try:
         with file.open("rb") as opened:

@@ -9,7 +9,7 @@ M6: at 100 % use of descriptors the loop waits and goes on; it never ends becaus
 import errno
 import logging
 import socket
-from typing import Final, NoReturn
+from typing import Final
 
 import trio
 
@@ -35,12 +35,18 @@ class AdminListeners:
         self._stopping = stopping
         self._free = trio.CapacityLimiter(CONNECTIONS_MAX)
 
-    async def serve(self, listener: trio.SocketListener) -> NoReturn:
-        """Accept for ever. The connections end with the calling task."""
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Accept until the daemon stops; return when the last connection is closed."""
         async with trio.open_nursery() as connections:
-            while True:
-                stream = await self._accept(listener)
-                connections.start_soon(self._serve_stream, stream)
+            with trio.CancelScope() as accepting:
+                connections.start_soon(self._stop_accepting, accepting)
+                while True:
+                    stream = await self._accept(listener)
+                    connections.start_soon(self._serve_stream, stream)
+
+    async def _stop_accepting(self, accepting: trio.CancelScope) -> None:
+        await self._stopping.wait()
+        accepting.cancel()
 
     async def _accept(self, listener: trio.SocketListener) -> trio.SocketStream:
         while True:

@@ -46,6 +46,16 @@ class Sockets:
                 found.append((host, port))
         return found
 
+    def places(self) -> list[str]:
+        """`name=place` of every listener, for people and supervisors."""
+        found: list[str] = []
+        for name, listeners in self.by_name.items():
+            for listener in listeners:
+                place = listener.socket.getsockname()
+                where = place if isinstance(place, str) else str(Address(*place[:2]))
+                found.append(f"{name}={where}")
+        return found
+
     async def close(self) -> None:
         """Stop listening and remove the socket files. Idempotent."""
         for listeners in self.by_name.values():

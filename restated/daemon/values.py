@@ -9,11 +9,12 @@ ValueError when it is not of the kind; the text of that error is never shown, th
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+C = TypeVar("C", bound=str | int)
 Raw = object  # what TOML or the environment gave
 
 DURATION_MS_MAX: Final = 100 * 365 * 86_400_000  # a hundred years: stored times stay in 64 bits
@@ -32,6 +33,7 @@ _ISO: Final = re.compile(
     r"(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?"
 )
 _ISO_UNITS_MS: Final = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
+_HOST: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _BYTES: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 _BYTE_UNITS: Final[dict[str, int]] = {
     "": 1, "b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000,
@@ -135,11 +137,22 @@ def _address(raw: Raw) -> Address:
     return Address(host, int(port))
 
 
-def _networks(raw: Raw) -> tuple[str, ...]:
+def _texts(raw: Raw) -> list[str]:
     texts = raw.split(",") if isinstance(raw, str) else raw
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError
-    return tuple(str(ipaddress.ip_network(text.strip(), strict=False)) for text in texts if text)
+    return [text.strip() for text in texts if text.strip()]
+
+
+def _networks(raw: Raw) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(text, strict=False)) for text in _texts(raw))
+
+
+def _hosts(raw: Raw) -> tuple[str, ...]:
+    hosts = tuple(text.lower() for text in _texts(raw))
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise ValueError
+    return hosts
 
 
 def _integer(lowest: int, highest: int) -> Callable[[Raw], int]:
@@ -189,16 +202,16 @@ def number(lowest: float, highest: float) -> Kind[float]:
     return Kind(_number(lowest, highest), f"a number from {lowest:g} to {highest:g}")
 
 
-def choice(**words: str) -> Kind[str]:
-    """One of a few words; each maps to what it means (its own name, or another word's)."""
+def choice(words: Mapping[str, C]) -> Kind[C]:
+    """One of a few words, and what each means; several may mean the same."""
 
-    def parse(raw: Raw) -> str:
+    def parse(raw: Raw) -> C:
         try:
             return words[str(raw).strip().lower()]
         except KeyError:
             raise ValueError from None
 
-    return Kind(parse, f"one of {', '.join(sorted(set(words.values())))}")
+    return Kind(parse, f"one of {', '.join(dict.fromkeys(map(str, words.values())))}")
 
 
 TEXT: Final = Kind(_text, "text, not empty")
@@ -207,6 +220,7 @@ PATH: Final = Kind(_path, "a path")
 OPTIONAL_PATH: Final = Kind(_optional(_path, "none"), "a path, or none")
 FLAG: Final = Kind(_flag, "true or false")
 NETWORKS: Final = Kind(_networks, "a list of networks such as 10.0.0.0/8, 192.168.1.5/32, fd00::/8")
+HOSTS: Final = Kind(_hosts, "a list of host names without port, such as restated.internal")
 DURATION: Final = Kind(duration_ms, "a duration such as 500ms, 30s, 1m 30s, 1d or PT1M30S")
 BYTES: Final = Kind(_bytes, "a number of bytes such as 65536, 512KiB or 32 MiB")
 ADDRESS: Final = Kind(_address, "ADDRESS:PORT such as 127.0.0.1:8080 or [::1]:8080")

@@ -47,7 +47,9 @@ class RealDaemon:
         with self.log_path.open("ab") as log:
             self.child = subprocess.Popen(
                 command,
-                env=clean_environment() | {"NOTIFY_SOCKET": str(notify_path)} | (environment or {}),
+                env=clean_environment()
+                | {"NOTIFY_SOCKET": str(notify_path)}
+                | dict(environment or {}),
                 stderr=log,
                 pass_fds=pass_fds,
             )

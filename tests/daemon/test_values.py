@@ -55,7 +55,7 @@ def test_no_text_makes_a_duration_raise_anything_else(text: str) -> None:
         (values.FLAG, "TRUE", True), (values.FLAG, False, False),
         (values.integer(1, 5), "5", 5), (values.number(0, 9), 2, 2.0),
         (values.optional_integer(1, 5), "unlimited", None),
-        (values.choice(text="text", pretty="text"), "Pretty", "text"),
+        (values.choice({"text": "text", "pretty": "text"}), "Pretty", "text"),
         (values.NETWORKS, "10.0.0.0/8, fd00::/8", ("10.0.0.0/8", "fd00::/8")),
         (values.NETWORKS, ["10.1.2.3/8"], ("10.0.0.0/8",)),
     ],
@@ -74,7 +74,7 @@ def test_a_value_is_read_as_its_kind(kind: Kind[object], raw: object, value: obj
         (values.FLAG, "1"), (values.FLAG, 1), (values.integer(1, 5), 6),
         (values.integer(1, 5), True),
         (values.integer(1, 5), 2.5), (values.number(0, 9), "nan"), (values.number(0, 9), True),
-        (values.choice(a="a"), "b"), (values.TEXT, " "), (values.TEXT, 3), (values.PATH, "a\0b"),
+        (values.choice({"a": "a"}), "b"), (values.TEXT, " "), (values.TEXT, 3), (values.PATH, "a\0b"),
         (values.NETWORKS, "10.0.0.0/99"), (values.NETWORKS, [1]), (values.NETWORKS, 1),
     ],
 )  # fmt: skip
