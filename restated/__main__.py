@@ -1,5 +1,7 @@
 """`python -m restated` is the console script `restated`."""
 
+import sys
+
 from restated.cli.main import main
 
-main()
+sys.exit(main())

@@ -380,7 +380,7 @@ class AdminClient:
         stream = await trio.open_unix_socket(path)
         return await wrap_client_stream(
             nursery,
-            stream,  # type: ignore[arg-type]  # a SocketStream whatever the family
+            stream,
             "localhost",
             resource,
             max_message_size=limit,
