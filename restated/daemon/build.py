@@ -26,13 +26,13 @@ from restated.engine.hypercorn_stream import StreamLimits
 from restated.engine.timers import Timers
 from restated.engine.writer import Writer
 from restated.ingress.exchange import IngressLimits
+from restated.ingress.listener import IngressServer
 from restated.ingress.respond import Ingress
 from restated.invoker.invoker import Invoker, InvokerLimits
 from restated.invoker.routes import DeploymentTransport
 from restated.invoker.targets import Targets
 from restated.invoker.transport import TransportLimits
 from restated.model.records import RetryPolicy
-from restated.seams import Clock
 from restated.store.sqlite import SqliteStore
 from restated.store.startup import StoreLimits
 
@@ -103,7 +103,7 @@ class Daemon:
     """The rooms, wired; nothing runs yet."""
 
     __slots__ = (
-        "admin", "catalog", "clock", "closed", "ingress", "invoker", "listening", "stopping",
+        "admin", "admin_closed", "catalog", "ingress", "invoker", "listening", "stopping",
         "store", "timers", "upkeep", "waiters", "writer",
     )  # fmt: skip
 
@@ -115,12 +115,11 @@ class Daemon:
         invoker: Invoker,
         waiters: Waiters,
         catalog: LiveCatalog,
-        ingress: Ingress,
+        ingress: IngressServer,
         admin: AdminListeners,
         upkeep: Upkeep,
         listening: Sockets,
         stopping: trio.Event,
-        clock: Clock,
     ) -> None:
         self.store = store
         self.writer = writer
@@ -132,9 +131,8 @@ class Daemon:
         self.admin = admin
         self.upkeep = upkeep
         self.listening = listening
-        self.clock = clock
-        self.stopping = stopping  # set: nothing new is accepted, connections close when answered
-        self.closed = trio.Event()  # set when the last connection is closed
+        self.stopping = stopping  # set: the admin API accepts no connections
+        self.admin_closed = trio.Event()  # set when its last connection is closed
 
     def progress(self) -> tuple[int, int]:
         """(batches so far, events that wait), for the watchdog."""
@@ -153,10 +151,9 @@ def build(
     live_catalog = LiveCatalog(handler_defaults(settings))
     writer = Writer(store, dispatch, tail, seams.clock)
     timers = Timers(store, writer, seams.clock, settings[config.CLEANUP_INTERVAL_MS])
-    targets = Targets(
-        [*listening.addresses("ingress"), *listening.addresses("admin")],
-        settings[config.NETWORKS_ALLOWED],
-    )
+    networks = settings[config.NETWORKS_ALLOWED]
+    own = [*listening.addresses("ingress"), *listening.addresses("admin")]
+    targets = Targets(own, networks)
     transport = DeploymentTransport(nursery, seams.net, targets, transport_limits(settings))
     invoker = Invoker(
         writer,
@@ -182,16 +179,17 @@ def build(
         upkeep.admits,
     )  # fmt: skip
     stopping = trio.Event()
+    allowed_hosts = settings[config.ADMIN_ALLOWED_HOSTS]
     deps = AdminDeps(
         writer=writer, catalog=live_catalog, store=store, transport=transport, clock=seams.clock,
         rng=seams.rng, tail=tail, version=__version__,
         advertised_ingress=advertised_ingress(settings, listening),
-        allowed_hosts=settings[config.ADMIN_ALLOWED_HOSTS],
+        allowed_hosts=allowed_hosts,
     )  # fmt: skip
     admin = AdminListeners(build_admin(deps), StreamLimits(), seams.clock, stopping)
     return Daemon(
-        store, writer, timers, invoker, waiters, live_catalog, ingress, admin, upkeep, listening,
-        stopping, seams.clock,
+        store, writer, timers, invoker, waiters, live_catalog, IngressServer(ingress), admin,
+        upkeep, listening, stopping,
     )  # fmt: skip
 
 

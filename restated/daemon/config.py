@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
+from restated.daemon import logs
 from restated.daemon.values import (
     ADDRESS,
     BYTES,
@@ -92,6 +93,13 @@ class Setting(Generic[T]):
         return OURS + self.name.upper().replace(".", "_")
 
 
+def _filter(raw: object) -> str:
+    """A text that `logs.set_up` takes."""
+    text = TEXT.parse(raw)
+    logs.parse_filter(text)
+    return text
+
+
 MIB: Final = 1 << 20
 DAY_MS: Final = 86_400_000
 
@@ -153,8 +161,9 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "Host names under which browsers may use the admin API, beside IP addresses and localhost.",
     ),
     LOG_FILTER := Setting(
-        "log.filter", TEXT, "info",
-        "Level of the log (debug, info, warn, error, off), or a list of ROOM=LEVEL with it.",
+        "log.filter", Kind(_filter, "a level (debug, info, warn, error, off) or a list of "
+        "LEVEL and ROOM=LEVEL such as warn,restated.invoker=debug"), "info",
+        "What is logged.",
         "RESTATE_LOG_FILTER",
     ),
     LOG_FORMAT := Setting[LogFormat](

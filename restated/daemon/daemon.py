@@ -25,7 +25,6 @@ from restated.daemon.build import GRACE_S, Daemon, build, store_limits
 from restated.daemon.config import ConfigError, HelpRequested, Settings
 from restated.daemon.notify import Notifier, beat, watchdog_interval_s
 from restated.daemon.sockets import ListenError
-from restated.ingress.listener import serve_ingress
 from restated.store.sqlite import open_sqlite
 from restated.store.store import StoreFailedError, StoreRefusedError
 
@@ -141,7 +140,9 @@ async def start(daemon: Daemon, nursery: trio.Nursery) -> int:
     nursery.start_soon(daemon.timers.run_cleanup)
     nursery.start_soon(daemon.upkeep.run)
     nursery.start_soon(daemon.invoker.run)
-    nursery.start_soon(listen, daemon)
+    by_name = daemon.listening.by_name
+    await nursery.start(daemon.ingress.run, [*by_name["ingress"], *by_name["ingress-socket"]])
+    nursery.start_soon(serve_admin, daemon)
     # What is alive now stays alive: passes of the collector over it would find nothing, ever.
     gc.collect()
     gc.freeze()
@@ -162,15 +163,13 @@ async def recover_rest(daemon: Daemon, after: int) -> None:
         await trio.lowlevel.checkpoint()
 
 
-async def listen(daemon: Daemon) -> None:
-    """Serve every listener until the daemon stops and the last connection is closed."""
+async def serve_admin(daemon: Daemon) -> None:
+    """Serve the admin listeners until the daemon stops and their last connection is closed."""
     by_name = daemon.listening.by_name
     async with trio.open_nursery() as serving:
         for listener in (*by_name["admin"], *by_name["admin-socket"]):
             serving.start_soon(daemon.admin.serve, listener)
-        for listener in (*by_name["ingress"], *by_name["ingress-socket"]):
-            serving.start_soon(serve_ingress, listener, daemon.ingress, daemon.stopping)
-    daemon.closed.set()
+    daemon.admin_closed.set()
 
 
 async def stop(daemon: Daemon) -> None:
@@ -180,11 +179,11 @@ async def stop(daemon: Daemon) -> None:
     nobody is told.
     """
     daemon.stopping.set()
-    with trio.move_on_after(GRACE_S):
-        await daemon.closed.wait()
+    await daemon.ingress.stop(GRACE_S)
     daemon.waiters.stop()
+    await daemon.ingress.aclose()
     with trio.move_on_after(ANSWER_S):
-        await daemon.closed.wait()
+        await daemon.admin_closed.wait()
     daemon.invoker.abort_all()
     with trio.move_on_after(DRAIN_S):
         await daemon.writer.drain()

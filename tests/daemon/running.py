@@ -1,16 +1,28 @@
 """A real daemon process, seen as its supervisor sees it."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 RESTATED = Path(sys.executable).with_name("restated")
 ANSWER_S = 20.0  # a loaded machine, not the daemon, needs it
+AS_SYSTEMD = """
+import fcntl, json, os, sys
+passed = json.loads(sys.argv[1])
+copies = [(name, fcntl.fcntl(fd, fcntl.F_DUPFD, 100)) for name, fd in passed]
+for offset, (name, fd) in enumerate(copies):
+    os.dup2(fd, 3 + offset, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(passed)),
+                  LISTEN_FDNAMES=":".join(name for name, _ in passed))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def clean_environment() -> dict[str, str]:
@@ -30,7 +42,7 @@ class RealDaemon:
         directory: Path,
         *arguments: str,
         environment: Mapping[str, str] | None = None,
-        pass_fds: tuple[int, ...] = (),
+        inherited: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self.base_dir = directory / "data"
         self.socket_path = directory / "a.sock"
@@ -44,14 +56,14 @@ class RealDaemon:
             str(RESTATED), "serve", "--base-dir", str(self.base_dir), "--ingress", "127.0.0.1:0",
             "--admin", "127.0.0.1:0", "--admin-socket", str(self.socket_path), *arguments,
         ]  # fmt: skip
+        variables = clean_environment() | {"NOTIFY_SOCKET": str(notify_path)}
+        variables |= dict(environment or {})
+        passed = [(name, one.fileno()) for name, one in (inherited or {}).items()]
+        if passed:
+            command = [sys.executable, "-c", AS_SYSTEMD, json.dumps(passed), *command]
         with self.log_path.open("ab") as log:
             self.child = subprocess.Popen(
-                command,
-                env=clean_environment()
-                | {"NOTIFY_SOCKET": str(notify_path)}
-                | dict(environment or {}),
-                stderr=log,
-                pass_fds=pass_fds,
+                command, env=variables, stderr=log, pass_fds=[fd for _, fd in passed]
             )
         try:
             self.status = self.wait_for("READY=1")["STATUS"]
@@ -59,6 +71,13 @@ class RealDaemon:
             self.close()
             raise
         self.ingress, self.admin = self._places()
+
+    @classmethod
+    def socket_activated(
+        cls, directory: Path, inherited: Mapping[str, socket.socket]
+    ) -> "RealDaemon":
+        """A daemon that gets these sockets as systemd passes them."""
+        return cls(directory, inherited=inherited)
 
     def _places(self) -> tuple[str, str]:
         words = dict(word.partition("=")[::2] for word in self.status.split())
@@ -72,11 +91,16 @@ class RealDaemon:
     def wait_for(self, wanted: str) -> dict[str, str]:
         """The first notification with this line; AssertionError with the log if none comes."""
         name, _, value = wanted.partition("=")
-        try:
-            while (told := self.notification()).get(name) != value:
-                pass
-        except TimeoutError:
-            raise AssertionError(f"no {wanted}; log:\n{self.log()}") from None
+        self._supervisor.settimeout(0.2)
+        deadline = time.monotonic() + ANSWER_S
+        told: dict[str, str] = {}
+        while told.get(name) != value:
+            gone = self.child.poll() is not None
+            try:
+                told = self.notification()
+            except TimeoutError:
+                if gone or time.monotonic() > deadline:
+                    raise AssertionError(f"no {wanted}; log:\n{self.log()}") from None
         return told
 
     def log(self) -> str:

@@ -74,7 +74,8 @@ def test_a_value_is_read_as_its_kind(kind: Kind[object], raw: object, value: obj
         (values.FLAG, "1"), (values.FLAG, 1), (values.integer(1, 5), 6),
         (values.integer(1, 5), True),
         (values.integer(1, 5), 2.5), (values.number(0, 9), "nan"), (values.number(0, 9), True),
-        (values.choice({"a": "a"}), "b"), (values.TEXT, " "), (values.TEXT, 3), (values.PATH, "a\0b"),
+        (values.choice({"a": "a"}), "b"), (values.TEXT, " "), (values.TEXT, 3),
+        (values.PATH, "a\0b"),
         (values.NETWORKS, "10.0.0.0/99"), (values.NETWORKS, [1]), (values.NETWORKS, 1),
     ],
 )  # fmt: skip
