@@ -1,0 +1,212 @@
+"""Answers of `POST /query`: rows as JSON text or as an Arrow stream, piece by piece.
+
+Lives here: `JsonAnswer`, `ArrowAnswer`, how a value of each type is written in each form.
+Does not: which rows (query_child.py), types (sql_tables.py).
+
+Forms [seen]: sql.md. In JSON a null member is left out; in Arrow every type has its own layout.
+nanoarrow is imported with the first Arrow answer: most clients never ask for one.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from restated.store.sql_functions import (
+    Value,
+    write_duration_ns,
+    write_timestamp_ms,
+    write_timestamp_ns,
+)
+from restated.store.sql_intervals import write_interval
+from restated.store.sql_tables import SqlColumn, SqlType
+
+NS_A_MS: Final = 1_000_000
+Row = Sequence[Value]
+
+
+class Answer(Protocol):
+    """Turns rows into the bytes of an answer. Each method may return nothing to send."""
+
+    def begin(self) -> bytes:
+        """What precedes the first row."""
+        ...
+
+    def rows(self, rows: list[Row]) -> bytes:
+        """A run of rows; at least one."""
+        ...
+
+    def end(self) -> bytes:
+        """What follows the last row."""
+        ...
+
+
+# -- JSON
+
+
+def _raw(text: Any) -> msgspec.Raw:  # noqa: ANN401 - a column's value
+    return msgspec.Raw(str(text).encode())
+
+
+_JSON: Final[dict[SqlType, Callable[[Any], Any]]] = {
+    "key": lambda digits: _raw(str(digits).lstrip("0") or "0"),
+    "bool": bool,
+    "binary": lambda value: value.hex() if isinstance(value, bytes) else str(value),
+    "timestamp": write_timestamp_ms,
+    "timestamp_ns": write_timestamp_ns,
+    "duration": lambda value: write_duration_ns(value * NS_A_MS),
+    "duration_ns": write_duration_ns,
+    "interval": write_interval,
+    "list_text": _raw,
+    "list_u32": _raw,
+    "list_i64": _raw,
+    "list_f64": _raw,
+    "f64": float,
+    "text": lambda value: value.decode(errors="replace") if isinstance(value, bytes) else value,
+}  # the others are written as they are
+
+
+class JsonAnswer:
+    """`{"rows":[{...},{...}]}`."""
+
+    __slots__ = ("_columns", "_encoder", "_is_first")
+
+    def __init__(self, columns: tuple[SqlColumn, ...]) -> None:
+        self._columns = [(column.name, _JSON.get(column.type)) for column in columns]
+        self._encoder = msgspec.json.Encoder()
+        self._is_first = True
+
+    def begin(self) -> bytes:
+        """The opening."""
+        return b'{"rows":['
+
+    def rows(self, rows: list[Row]) -> bytes:
+        """Objects without their null members, separated from those before."""
+        columns = self._columns
+        objects = [
+            {
+                name: value if write is None else write(value)
+                for (name, write), value in zip(columns, row, strict=True)
+                if value is not None
+            }
+            for row in rows
+        ]
+        text = self._encoder.encode(objects)[1:-1]
+        if self._is_first:
+            self._is_first = False
+            return text
+        return b"," + text
+
+    def end(self) -> bytes:
+        """The closing."""
+        return b"]}"
+
+
+# -- Arrow
+
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_ARROW: Final[dict[SqlType, Callable[[Any], Any]]] = {
+    "key": int,
+    "bool": bool,
+    "f64": float,
+    "text": lambda value: (
+        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    ),
+    "binary": lambda value: value if isinstance(value, bytes) else str(value).encode(),
+    "date": lambda value: date.fromisoformat(value).toordinal() - _EPOCH_DAY,
+    "interval": write_interval,
+    "list_text": msgspec.json.decode,
+    "list_u32": msgspec.json.decode,
+    "list_i64": msgspec.json.decode,
+    "list_f64": msgspec.json.decode,
+}
+
+
+class ArrowAnswer:
+    """An Arrow IPC stream: schema, one record batch for each run of rows, end marker."""
+
+    __slots__ = ("_columns", "_is_open", "_schema", "_sink", "_writer")
+
+    def __init__(self, columns: tuple[SqlColumn, ...]) -> None:
+        import nanoarrow as na
+        from nanoarrow import ipc
+
+        self._columns = columns
+        self._schema = na.struct(
+            {column.name: _arrow_type(na, column) for column in columns}, nullable=False
+        )
+        self._sink = io.BytesIO()
+        self._writer = ipc.StreamWriter.from_writable(self._sink)
+        self._is_open = False
+
+    def begin(self) -> bytes:
+        """The schema comes with the first batch."""
+        return b""
+
+    def rows(self, rows: list[Row]) -> bytes:
+        """One record batch."""
+        self._write(rows)
+        return self._drain()
+
+    def end(self) -> bytes:
+        """The end marker; an empty answer gets its schema and an empty batch first."""
+        if not self._is_open:
+            self._write([])
+        self._writer.release()
+        return self._drain()
+
+    def _write(self, rows: list[Row]) -> None:
+        import nanoarrow as na
+
+        children = []
+        for position, column in enumerate(self._columns):
+            write = _ARROW.get(column.type)
+            values = [row[position] for row in rows]
+            if write is not None:
+                values = [None if value is None else write(value) for value in values]
+            children.append(na.c_array(values, _arrow_type(na, column)))
+        batch = na.c_array_from_buffers(self._schema, len(rows), [None], children=children)
+        self._writer.write_array(batch)
+        self._is_open = True
+
+    def _drain(self) -> bytes:
+        content = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return content
+
+
+def _arrow_type(na: Any, column: SqlColumn) -> Any:  # noqa: ANN401 - nanoarrow has no types
+    nullable = column.is_nullable
+    match column.type:
+        case "timestamp":
+            return na.timestamp("ms", timezone="+00:00", nullable=nullable)
+        case "timestamp_ns":
+            return na.timestamp("ns", nullable=nullable)
+        case "duration":
+            return na.duration("ms", nullable=nullable)
+        case "duration_ns":
+            return na.duration("ns", nullable=nullable)
+        case "date":
+            return na.date32(nullable=nullable)
+        case "list_text":
+            return na.list_(na.large_string(), nullable=nullable)
+        case "list_u32":
+            return na.list_(na.uint32(), nullable=nullable)
+        case "list_i64":
+            return na.list_(na.int64(), nullable=nullable)
+        case "list_f64":
+            return na.list_(na.float64(), nullable=nullable)
+        case "null":
+            return na.null(nullable=nullable)
+        case other:
+            return getattr(na, _ARROW_PLAIN[other])(nullable=nullable)
+
+
+_ARROW_PLAIN: Final[dict[SqlType, str]] = {
+    "text": "large_string", "key": "uint64", "u64": "uint64", "u32": "uint32", "i64": "int64",
+    "i32": "int32", "f64": "float64", "bool": "bool_", "binary": "large_binary",
+    "interval": "large_string",
+}  # fmt: skip

@@ -1,0 +1,561 @@
+"""From the SQL of clients (DataFusion's) to one SELECT of SQLite, with its columns' types.
+
+Lives here: `plan`, statements and their clauses, tables and their columns, names of unnamed
+columns, the cache of plans by the shape of the text.
+Does not: expressions (sql_expressions.py), running anything (query_child.py).
+
+Every statement goes through here, also plain ones. Two reasons: SQLite's values carry too few
+types (a boolean is an integer, a time too), so an answer needs the types of its columns; and a text
+that was taken apart, checked against tables of what is allowed and written anew cannot contain
+what the tables do not list (Z2). The cost is paid once for each shape: texts that differ only in
+compared strings share a plan.
+"""
+
+import re
+import threading
+from collections import OrderedDict
+from typing import Final
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from restated.model.ids import IdError, parse_invocation_id
+from restated.model.records import Record
+from restated.store.sql_expressions import Expressions
+from restated.store.sql_names import display_name
+from restated.store.sql_tables import INFORMATION_SCHEMA, TABLES, SqlColumn, SqlType
+from restated.store.sql_typing import Scope, Source, SqlError, coerce, folded, unify
+from restated.store.views import VIEW_PREFIX, view_name
+
+TEXT_CHARACTERS_MAX: Final = 1_048_576
+SHAPE_CHARACTERS_MAX: Final = 131_072  # what is left when compared strings are taken out
+PLANS_MAX: Final = 512
+TABLES_MAX: Final = 32  # in one statement; SQLite joins 64
+
+LIVE_TABLES: Final = frozenset({"sys_invocation", "sys_invocation_state"})
+
+
+class Plan(Record):
+    """A statement ready to run. `ids` are parameters that must be invocation ids."""
+
+    sql: str
+    columns: tuple[SqlColumn, ...]
+    ids: tuple[str, ...]
+    reads_live: bool
+    explains: bool = False
+
+
+class Bound(Record):
+    """A plan with the strings of one text."""
+
+    plan: Plan
+    columns: tuple[SqlColumn, ...]
+    parameters: dict[str, str]
+
+
+class Planner:
+    """Plans by shape; the least recently used one goes first."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._lock = threading.Lock()  # the query child's threads share one
+
+    def plan(self, text: str) -> Bound:
+        """The plan of a statement and its parameters; SqlError when it is refused."""
+        if len(text) > TEXT_CHARACTERS_MAX:
+            msg = f"SQL error: the statement is longer than {TEXT_CHARACTERS_MAX} characters"
+            raise SqlError(msg)
+        shape, parameters = shape_of(text)
+        with self._lock:
+            found = self._plans.get(shape)
+            if found is not None:
+                self._plans.move_to_end(shape)
+        if found is None:
+            found = plan_shape(shape)
+            with self._lock:
+                self._plans[shape] = found
+                while len(self._plans) > PLANS_MAX:
+                    self._plans.popitem(last=False)
+        for name in found.ids:
+            try:
+                parse_invocation_id(parameters[name])
+            except IdError:
+                msg = "External error: non valid invocation id"
+                raise SqlError(msg) from None
+        return Bound(found, _named(found.columns, parameters), parameters)
+
+
+def _named(columns: tuple[SqlColumn, ...], parameters: dict[str, str]) -> tuple[SqlColumn, ...]:
+    """Columns whose names show a string of the text get that string."""
+    if not any("\0" in column.name for column in columns):
+        return columns
+    return tuple(
+        SqlColumn(re.sub("\0(\\w+)\0", lambda m: parameters[m[1]], column.name), column.type)
+        for column in columns
+    )
+
+
+# -- shapes
+
+_TOKEN: Final = re.compile(
+    r"""(?P<string>'(?:[^']|'')*') | (?P<quoted>"(?:[^"]|"")*") | (?P<comment>--[^\n]*|/\*.*?\*/)
+    | (?P<word>[^\W\d]\w*) | (?P<space>\s+) | (?P<comparison><=|>=|<>|!=|<|>|=)
+    | (?P<cast>::) | (?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_COMPARING: Final = frozenset({"=", "<>", "!=", "<", ">", "<=", ">=", "like", "ilike"})
+
+
+def shape_of(text: str) -> tuple[str, dict[str, str]]:
+    """The text with its compared strings replaced by `:s0`, `:s1`, ..., and those strings.
+
+    Only strings after a comparison or in a list after IN are taken out: elsewhere a string may be
+    part of the language (a unit, an interval).
+    """
+    parts: list[str] = []
+    parameters: dict[str, str] = {}
+    previous = ""
+    in_list = False
+    for token in _TOKEN.finditer(text):
+        kind, piece = token.lastgroup, token.group()
+        if kind in {"space", "comment"}:
+            parts.append(" " if kind == "comment" else piece)
+            continue
+        if piece in {":", "?", "$", "@"}:
+            msg = f'SQL error: ParserError("placeholders are not supported: {piece}")'
+            raise SqlError(msg)
+        if piece == "(":
+            in_list = previous == "in"
+        elif kind != "string" and piece != ",":
+            in_list = False
+        if kind == "string" and (previous in _COMPARING or (in_list and previous in {"(", ","})):
+            name = f"s{len(parameters)}"
+            parameters[name] = piece[1:-1].replace("''", "'")
+            parts.append(f":{name}")
+        else:
+            parts.append(piece)
+        previous = piece.lower()
+    shape = "".join(parts).strip()
+    if len(shape) > SHAPE_CHARACTERS_MAX:
+        msg = f"SQL error: the statement without its strings has more than {SHAPE_CHARACTERS_MAX}"
+        raise SqlError(f"{msg} characters")
+    return shape, parameters
+
+
+# -- statements
+
+_SHOW_TABLES: Final = re.compile(r"show\s+tables\s*;?", re.IGNORECASE)
+_DESCRIBE: Final = re.compile(
+    r"(?P<verb>describe|desc|show\s+columns\s+(?:from|in))\s+(?P<table>[\w.\"]+)\s*;?",
+    re.IGNORECASE,
+)
+_EXPLAIN: Final = re.compile(r"explain\s+(?:analyze\s+)?(?:verbose\s+)?", re.IGNORECASE)
+_EXPLAINED: Final = (SqlColumn("plan_type", "text"), SqlColumn("plan", "text"))
+_REFUSED: Final[tuple[tuple[type[exp.Expression], str], ...]] = (
+    (exp.DDL, "DDL"), (exp.Drop, "DDL"), (exp.Alter, "DDL"), (exp.DML, "DML"),
+)  # fmt: skip
+
+
+def plan_shape(shape: str) -> Plan:
+    """Plan a text whose compared strings are `:s0`, `:s1`, ..."""
+    if _SHOW_TABLES.fullmatch(shape):
+        return _plan_query("SELECT * FROM information_schema.tables")
+    described = _DESCRIBE.fullmatch(shape)
+    if described is not None:
+        return _plan_query(_description(described["verb"], described["table"]))
+    explained = _EXPLAIN.match(shape)
+    if explained is not None:
+        plan = _plan_query(shape[explained.end() :])
+        return Plan(plan.sql, _EXPLAINED, plan.ids, plan.reads_live, explains=True)
+    return _plan_query(shape)
+
+
+def _description(verb: str, table: str) -> str:
+    name = table.rpartition(".")[2].strip('"')
+    if name not in TABLES:
+        msg = f"Error during planning: table 'restate.public.{name}' not found"
+        raise SqlError(msg)
+    selected = "column_name, data_type, is_nullable"
+    if verb.lower().startswith("show"):
+        selected = f"table_catalog, table_schema, table_name, {selected}"
+    where = f"table_schema = 'public' AND table_name = '{name}'"
+    return f"SELECT {selected} FROM information_schema.columns WHERE {where}"  # noqa: S608 - checked
+
+
+def _plan_query(text: str) -> Plan:
+    try:
+        return _Statement().plan(_parse(text))
+    except SqlglotError as error:
+        reason = str(error).splitlines()[0].replace("\x1b[4m", "").replace("\x1b[0m", "")
+        raise SqlError(f'SQL error: ParserError("{reason}")') from None
+    except RecursionError:
+        msg = "SQL error: RecursionLimitExceeded: the statement is nested too deeply"
+        raise SqlError(msg) from None
+
+
+def _parse(text: str) -> exp.Expression:
+    statements = [s for s in sqlglot.parse(text, read="postgres") if s is not None]
+    statements = [s for s in statements if not isinstance(s, exp.Semicolon)]
+    if not statements:
+        msg = "Error during planning: No SQL statements were provided in the query string"
+        raise SqlError(msg)
+    if len(statements) > 1:
+        msg = "The context currently only supports a single SQL statement"
+        raise SqlError(f"This feature is not implemented: {msg}")
+    statement = statements[0]
+    for kind, word in _REFUSED:
+        if isinstance(statement, kind) and not isinstance(statement, exp.Query):
+            msg = f"Error during planning: {word} not supported: {type(statement).__name__}"
+            raise SqlError(msg)
+    if not isinstance(statement, exp.Query | exp.Values):
+        verb = text.split(maxsplit=1)[0]
+        if isinstance(statement, exp.Command | exp.Set | exp.Pragma | exp.Transaction):
+            msg = f"This feature is not implemented: Unsupported SQL statement: {verb.upper()}"
+        else:
+            msg = f'SQL error: ParserError("Expected: an SQL statement, found: {verb}")'
+        raise SqlError(msg)
+    return statement
+
+
+_SELECT_PARTS: Final = frozenset({
+    "with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit",
+    "offset", "distinct", "windows",
+})  # fmt: skip
+
+
+class _Statement:
+    """One statement on its way; typed and rewritten in place."""
+
+    def __init__(self) -> None:
+        self._expressions = Expressions(self._query)
+        self._tables: set[str] = set()
+        self._table_count = 0
+
+    def plan(self, tree: exp.Expression) -> Plan:
+        root = exp.Subquery(this=tree)
+        columns = self._query(tree, Scope(None, {}))
+        sql = root.this.sql(dialect="sqlite", identify=True, comments=False)
+        ids = tuple(dict.fromkeys(self._expressions.invocation_ids))
+        return Plan(sql, columns, ids, bool(self._tables & LIVE_TABLES))
+
+    def _query(self, node: exp.Expression, outer: Scope) -> tuple[SqlColumn, ...]:
+        """The columns of a query; `outer` is where it stands."""
+        match node:
+            case exp.Select():
+                return self._select(node, outer)
+            case exp.SetOperation():
+                return self._set_operation(node, outer)
+            case exp.Subquery():
+                return self._parenthesised(node, outer)
+            case exp.Values():
+                return self._values(node, outer)
+            case _:
+                msg = f"This feature is not implemented: {type(node).__name__} as a query"
+                raise SqlError(msg)
+
+    def _parenthesised(self, node: exp.Subquery, outer: Scope) -> tuple[SqlColumn, ...]:
+        scope = self._with(node, outer)
+        columns = self._query(node.this, scope)
+        self._order(node, _of_columns(outer, columns))
+        return columns
+
+    def _with(self, node: exp.Expression, outer: Scope) -> Scope:
+        """A scope inside `outer` in which the node's common table expressions are known."""
+        scope = Scope(outer, dict(outer.ctes))
+        with_ = node.args.get("with_")
+        for cte in with_.expressions if with_ is not None else []:
+            name = folded(cte.args["alias"].this)
+            _check_name(name)
+            inner = Scope(outer, scope.ctes)
+            query = cte.this
+            if with_.args.get("recursive") and isinstance(query, exp.SetOperation):
+                first = self._query(query.this.copy(), inner)
+                inner.ctes[name] = _renamed(first, cte.args["alias"])
+            scope.ctes[name] = _renamed(self._query(query, inner), cte.args["alias"])
+        return scope
+
+    # -- SELECT
+
+    def _select(self, node: exp.Select, outer: Scope) -> tuple[SqlColumn, ...]:
+        for key, value in node.args.items():
+            if value and key not in _SELECT_PARTS:
+                msg = f"This feature is not implemented: {key.upper()} in a SELECT"
+                raise SqlError(msg)
+        distinct = node.args.get("distinct")
+        if distinct is not None and distinct.args.get("on"):
+            msg = "This feature is not implemented: DISTINCT ON"
+            raise SqlError(msg)
+        scope = self._with(node, outer)
+        from_ = node.args.get("from_")
+        if from_ is not None:
+            self._source(from_.this, scope)
+        for join in node.args.get("joins") or []:
+            self._join(join, scope)
+        where = node.args.get("where")
+        if where is not None:
+            self._expressions.type_of(where.this, scope)
+        columns = self._projections(node, scope)
+        for column in columns:
+            scope.aliases.setdefault(column.name, column.type)
+        self._group(node, scope)
+        self._order(node, scope)
+        return columns
+
+    def _projections(self, node: exp.Select, scope: Scope) -> tuple[SqlColumn, ...]:
+        columns: list[SqlColumn] = []
+        for projection in list(node.expressions):
+            if _is_star(projection):
+                columns += _starred(projection, scope)
+                continue
+            name = display_name(projection, scope)
+            _check_name(name)
+            position = node.expressions.index(projection)
+            kind = self._expressions.type_of(projection, scope)
+            current = node.expressions[position]
+            if isinstance(current, exp.Alias):
+                current.set("alias", exp.to_identifier(name, quoted=True))
+            columns.append(SqlColumn(name, kind))
+        _check_distinct(columns, node.expressions)
+        return tuple(columns)
+
+    def _group(self, node: exp.Select, scope: Scope) -> None:
+        group = node.args.get("group")
+        if group is not None:
+            if any(value for key, value in group.args.items() if key != "expressions"):
+                msg = "This feature is not implemented: GROUPING SETS, ROLLUP, CUBE, ALL"
+                raise SqlError(msg)
+            for expression in list(group.expressions):
+                self._expressions.type_of(expression, scope)
+        having = node.args.get("having")
+        if having is not None:
+            self._expressions.type_of(having.this, scope)
+
+    def _order(self, node: exp.Expression, scope: Scope) -> None:
+        order = node.args.get("order")
+        for ordered in order.expressions if order is not None else []:
+            self._expressions.type_of(ordered.this, scope)
+        for key in ("limit", "offset"):
+            bound = node.args.get(key)
+            if bound is None:
+                continue
+            if isinstance(bound, exp.Fetch):
+                msg = "This feature is not implemented: FETCH; use LIMIT"
+                raise SqlError(msg)
+            if self._expressions.type_of(bound.expression, Scope(None, {})) != "i64":
+                msg = f"Error during planning: {key.upper()} needs a number"
+                raise SqlError(msg)
+
+    # -- FROM
+
+    def _join(self, join: exp.Join, scope: Scope) -> None:
+        kind = str(join.args.get("kind") or "").upper()
+        if join.args.get("method") or kind not in {"", "INNER", "OUTER", "CROSS"}:
+            msg = f"This feature is not implemented: {join.args.get('method') or kind} JOIN"
+            raise SqlError(msg)
+        self._source(join.this, scope)
+        on = join.args.get("on")
+        if on is not None:
+            self._expressions.type_of(on, scope)
+        for identifier in join.args.get("using") or []:
+            if scope.find(folded(identifier), "") is None:
+                msg = f"Schema error: No field named {identifier.name}."
+                raise SqlError(msg)
+
+    def _source(self, node: exp.Expression, scope: Scope) -> None:
+        """One thing in FROM: its columns join the scope, a table is replaced by its view."""
+        self._table_count += 1
+        if self._table_count > TABLES_MAX:
+            msg = f"Resources exhausted: more than {TABLES_MAX} tables in one statement"
+            raise SqlError(msg)
+        match node:
+            case exp.Table():
+                self._table(node, scope)
+            case exp.Subquery():
+                self._derived(node, scope)
+            case exp.Values():
+                inner = exp.Subquery(this=node.copy(), alias=node.args.get("alias"))
+                inner.this.set("alias", None)
+                node.replace(inner)
+                self._derived(inner, scope)
+            case _:
+                msg = f"This feature is not implemented: {type(node).__name__} in FROM"
+                raise SqlError(msg)
+        for join in node.args.get("joins") or []:
+            self._join(join, scope)
+
+    def _table(self, node: exp.Table, scope: Scope) -> None:
+        for key, value in node.args.items():
+            if value and key not in {"this", "alias", "db", "catalog", "joins"}:
+                msg = f"This feature is not implemented: {key.upper()} of a table"
+                raise SqlError(msg)
+        name, schema = folded(node.this), folded(node.args.get("db"))
+        catalog = folded(node.args.get("catalog"))
+        alias = node.args.get("alias")
+        shown = folded(alias.this) if alias is not None else name
+        _check_name(shown)
+        if not schema and name in scope.ctes:
+            node.this.replace(exp.to_identifier(name, quoted=True))
+            scope.sources.append(Source(shown, _renamed(scope.ctes[name], alias)))
+            return
+        schema = schema or "public"
+        tables = {"public": TABLES, "information_schema": INFORMATION_SCHEMA}.get(schema, {})
+        if name not in tables or catalog not in {"", "restate"}:
+            full = f"{catalog or 'restate'}.{schema}.{name}"
+            raise SqlError(f"Error during planning: table '{full}' not found")
+        if alias is not None and alias.args.get("columns"):
+            msg = "This feature is not implemented: names of columns behind a table's alias"
+            raise SqlError(msg)
+        self._tables.add(name)
+        node.set("db", None)
+        node.set("catalog", None)
+        node.set("this", exp.to_identifier(view_name(name, schema), quoted=True))
+        node.set("alias", exp.TableAlias(this=exp.to_identifier(shown, quoted=True)))
+        scope.sources.append(Source(shown, tables[name], name))
+
+    def _derived(self, node: exp.Subquery, scope: Scope) -> None:
+        """A query in FROM. Columns named behind its alias are named inside: SQLite has no such."""
+        inner = Scope(scope.parent, scope.ctes)
+        columns = self._query(node.this, inner)
+        alias = node.args.get("alias")
+        named = alias is not None and bool(alias.args.get("columns"))
+        if named:
+            renamed = _renamed(columns, alias)
+            wrapped = exp.Select(
+                expressions=[
+                    exp.alias_(exp.column(old.name, quoted=True), new.name, quoted=True)
+                    for old, new in zip(columns, renamed, strict=True)
+                ],
+            ).from_(exp.Subquery(this=node.this.copy()))
+            node.set("this", wrapped)
+            alias.set("columns", None)
+            columns = renamed
+        shown = folded(alias.this) if alias is not None and alias.this else ""
+        _check_name(shown)
+        scope.sources.append(Source(shown, columns))
+
+    # -- VALUES, UNION
+
+    def _values(self, node: exp.Values, outer: Scope) -> tuple[SqlColumn, ...]:
+        rows = node.expressions
+        width = len(rows[0].expressions)
+        types: list[SqlType] = ["null"] * width
+        for row in rows:
+            if len(row.expressions) != width:
+                msg = "Error during planning: Inconsistent data length across values list"
+                raise SqlError(msg)
+            kinds = [self._expressions.type_of(cell, outer) for cell in list(row.expressions)]
+            types = [unify(old, new) for old, new in zip(types, kinds, strict=True)]
+        return tuple(SqlColumn(f"column{index + 1}", kind) for index, kind in enumerate(types))
+
+    def _set_operation(self, node: exp.SetOperation, outer: Scope) -> tuple[SqlColumn, ...]:
+        if not isinstance(node, exp.Union) and node.args.get("distinct") is False:
+            msg = "This feature is not implemented: INTERSECT ALL, EXCEPT ALL"
+            raise SqlError(msg)
+        scope = self._with(node, outer)
+        sides: list[tuple[SqlColumn, ...]] = []
+        for key in ("this", "expression"):
+            side = node.args[key]
+            if not isinstance(side, exp.Select | exp.SetOperation) or _is_bounded(side):
+                inner = side.this if isinstance(side, exp.Subquery) else side
+                # SQLite takes no parentheses around a part of a compound.
+                side = exp.Select(expressions=[exp.Star()]).from_(exp.Subquery(this=inner.copy()))
+                node.set(key, side)
+            sides.append(self._query(side, scope))
+        left, right = sides
+        if len(left) != len(right):
+            msg = (
+                "Error during planning: UNION queries have different number of columns: left has"
+                f" {len(left)} columns whereas right has {len(right)} columns"
+            )
+            raise SqlError(msg)
+        columns = tuple(
+            SqlColumn(one.name, unify(one.type, other.type))
+            for one, other in zip(left, right, strict=True)
+        )
+        for side, have in zip(("this", "expression"), sides, strict=True):
+            _coerce_side(node.args[side], have, columns)
+        self._order(node, _of_columns(outer, columns))
+        return columns
+
+
+def _coerce_side(
+    side: exp.Expression, have: tuple[SqlColumn, ...], want: tuple[SqlColumn, ...]
+) -> None:
+    """Bring a plain SELECT of a UNION to the types of the whole."""
+    projections = list(side.expressions) if isinstance(side, exp.Select) else []
+    for projection, old, new in zip(projections, have, want, strict=False):
+        if old.type != new.type and not _is_star(projection):
+            inner = projection.this if isinstance(projection, exp.Alias) else projection
+            coerce(inner, old.type, new.type)
+
+
+def _is_bounded(node: exp.Expression) -> bool:
+    return any(node.args.get(key) is not None for key in ("order", "limit", "offset", "with_"))
+
+
+def _is_star(projection: exp.Expression) -> bool:
+    return isinstance(projection, exp.Star) or (
+        isinstance(projection, exp.Column) and isinstance(projection.this, exp.Star)
+    )
+
+
+def _starred(projection: exp.Expression, scope: Scope) -> list[SqlColumn]:
+    star = projection.this if isinstance(projection, exp.Column) else projection
+    if any(star.args.get(key) for key in ("except_", "except", "replace", "rename")):
+        msg = "This feature is not implemented: EXCEPT and REPLACE of *"
+        raise SqlError(msg)
+    qualifier = folded(projection.args.get("table")) if isinstance(projection, exp.Column) else ""
+    sources = [s for s in scope.sources if not qualifier or s.name == qualifier]
+    if not sources:
+        msg = "Error during planning: SELECT * with no tables specified is not valid"
+        raise SqlError(msg)
+    return [column for source in sources for column in source.columns]
+
+
+def _check_distinct(columns: list[SqlColumn], projections: list[exp.Expression]) -> None:
+    if any(_is_star(projection) for projection in projections):
+        return
+    seen: dict[str, int] = {}
+    for position, column in enumerate(columns):
+        first = seen.setdefault(column.name, position)
+        if first == position:
+            continue
+        if isinstance(projections[first], exp.Column) and _qualifiers_differ(
+            projections[first], projections[position]
+        ):
+            continue
+        msg = (
+            "Error during planning: Projections require unique expression names but the expression"
+            f' "{column.name}" at position {first} and "{column.name}" at position {position} have'
+            ' the same name. Consider aliasing ("AS") one of them.'
+        )
+        raise SqlError(msg)
+
+
+def _qualifiers_differ(one: exp.Expression, other: exp.Expression) -> bool:
+    return isinstance(other, exp.Column) and one.text("table") != other.text("table")
+
+
+def _renamed(columns: tuple[SqlColumn, ...], alias: exp.Expression | None) -> tuple[SqlColumn, ...]:
+    names = [folded(name) for name in alias.args.get("columns") or []] if alias is not None else []
+    if not names:
+        return columns
+    if len(names) != len(columns):
+        msg = f"Error during planning: {len(names)} names for {len(columns)} columns"
+        raise SqlError(msg)
+    return tuple(SqlColumn(name, c.type) for name, c in zip(names, columns, strict=True))
+
+
+def _of_columns(outer: Scope, columns: tuple[SqlColumn, ...]) -> Scope:
+    """A scope of nothing but the columns of a compound, for its ORDER BY."""
+    scope = Scope(outer, outer.ctes)
+    scope.aliases = {column.name: column.type for column in columns}
+    return scope
+
+
+def _check_name(name: str) -> None:
+    """Names of our views are ours: the authorizer trusts them."""
+    if name.startswith(VIEW_PREFIX):
+        msg = f"Error during planning: names must not start with '{VIEW_PREFIX}'"
+        raise SqlError(msg)

@@ -1,0 +1,87 @@
+"""Names of answer columns that the client did not name, as DataFusion makes them up.
+
+Lives here: `display_name`: `count(*)`, `Int64(1) + Int64(1)`, `max(sys_invocation.created_at)`.
+Does not: anything else; strings that were taken out of the text stand as NUL, name, NUL.
+"""
+
+from typing import Final
+
+from sqlglot import exp
+
+from restated.store.sql_typing import Scope, folded
+
+NAME_CHARACTERS_MAX: Final = 1_000
+
+_OPERATORS: Final[dict[type[exp.Expression], str]] = {
+    exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%", exp.EQ: "=",
+    exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.And: "AND",
+    exp.Or: "OR", exp.DPipe: "||", exp.Like: "LIKE", exp.ILike: "ILIKE", exp.Is: "IS",
+}  # fmt: skip
+_FUNCTION_NAMES: Final = {
+    "current_timestamp": "now", "trim": "btrim", "substring": "substr", "str_position": "strpos",
+    "group_concat": "string_agg", "array_agg": "array_agg", "current_version": "version",
+}  # fmt: skip
+
+
+def display_name(projection: exp.Expression, scope: Scope) -> str:
+    """The name of a column of an answer."""
+    if isinstance(projection, exp.Alias):
+        return folded(projection.args["alias"])
+    if isinstance(projection, exp.Column):
+        return folded(projection.this)
+    return _shown(projection, scope)[:NAME_CHARACTERS_MAX]
+
+
+def _shown(node: exp.Expression, scope: Scope) -> str:  # noqa: PLR0911 - one kind, one form
+    match node:
+        case exp.Column():
+            name = folded(node.this)
+            found = scope.find(name, folded(node.args.get("table")))
+            return name if found is None or not found[1].name else f"{found[1].name}.{name}"
+        case exp.Literal():
+            if node.is_string:
+                return f'Utf8("{node.name}")'
+            return f"Int64({node.name})" if node.name.isdigit() else f"Float64({node.name})"
+        case exp.Placeholder():
+            return f'Utf8("\0{node.name}\0")'
+        case exp.Boolean():
+            return f"Boolean({str(bool(node.this)).lower()})"
+        case exp.Null():
+            return "NULL"
+        case exp.Star():
+            return "*"
+        case exp.Paren() | exp.Cast():
+            return _shown(node.this, scope)
+        case exp.Neg() if isinstance(node.this, exp.Literal):
+            return _shown(node.this, scope).replace("(", "(-", 1)
+        case exp.Distinct():
+            return "DISTINCT " + ",".join(_shown(one, scope) for one in node.expressions)
+        case exp.Anonymous():
+            return _called(str(node.this).lower(), node.expressions, scope)
+        case exp.Func() if not isinstance(node, exp.And | exp.Or | exp.Case | exp.Cast):
+            return _called(_function_name(node), _arguments(node), scope)
+        case exp.Binary() if type(node) in _OPERATORS:
+            operator = _OPERATORS[type(node)]
+            return f"{_shown(node.this, scope)} {operator} {_shown(node.expression, scope)}"
+        case _:
+            return node.sql(dialect="postgres", comments=False)
+
+
+def _called(name: str, arguments: list[exp.Expression], scope: Scope) -> str:
+    return f"{name}({','.join(_shown(argument, scope) for argument in arguments)})"
+
+
+def _function_name(node: exp.Func) -> str:
+    name = node.sql_name().lower()
+    return _FUNCTION_NAMES.get(name, name)
+
+
+def _arguments(node: exp.Func) -> list[exp.Expression]:
+    found: list[exp.Expression] = []
+    for key in node.arg_types:
+        value = node.args.get(key)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, exp.Expression)]
+        elif isinstance(value, exp.Expression):
+            found.append(value)
+    return found
