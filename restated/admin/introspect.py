@@ -1,11 +1,11 @@
 """Looking into the running server: SQL queries and the live tail.
 
 Lives here: `query` (`POST /query`, JSON or Arrow) and `tail` (`GET /tail`, a websocket with one
-JSON text a change), their limits and error texts.
+JSON text a change), their error texts.
 Does not: SQL (store/query.py), which changes there are (core), routing and access (app.py).
 
-Both take what they need from the application's state: `query`, the QueryRunner or None while there
-is none, and `tail`, the Tail. Source: admin.md 11, sql.md; N6, C91.
+Both find what they need in the dependencies of the application: `query`, the QueryRunner or None
+where there is none, and `tail`. Source: admin.md 11, sql.md; N6, C91.
 """
 
 import logging
@@ -16,20 +16,20 @@ import msgspec
 import trio
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from restated.admin.exchange import deps_of, json_body
 from restated.core.effects import Changed
 from restated.engine.dispatch import Tail, TailClient
 from restated.store.query import QueryError, QueryRunner, Rows
 
-BODY_BYTES_MAX: Final = 2 * 1024 * 1024
 ARROW_TYPE: Final = "application/vnd.apache.arrow.stream"
 JSON_TYPE: Final = "application/json"
 RETRY_AFTER_S: Final = "1"
 
 TAIL_FULL_CODE: Final = 1013  # websocket: try again later
-TAIL_BATCH: Final = 256  # texts sent before the client's close is looked for again
 FILTER_VALUES_MAX: Final = 100
 
 log = logging.getLogger("restated.admin")
@@ -41,89 +41,59 @@ class Question(msgspec.Struct, frozen=True):
     query: str
 
 
-_questions: Final = msgspec.json.Decoder(Question)
-
-
 # -- queries
 
 
 async def query(request: Request) -> Response:
     """Run one statement. JSON only for `accept: application/json` to the letter, else Arrow."""
-    if not _is_json(request.headers.get("content-type", "")):
-        return PlainTextResponse("Expected request with `Content-Type: application/json`", 415)
-    body = await _body(request)
-    if body is None:
-        return PlainTextResponse(f"the body is longer than {BODY_BYTES_MAX} bytes", 413)
-    try:
-        question = _questions.decode(body)
-    except msgspec.ValidationError as error:
-        reason = str(error)
-        return PlainTextResponse(
-            f"Failed to deserialize the JSON body into the target type: {_reason(reason)}", 422
-        )
-    except msgspec.DecodeError as error:
-        return PlainTextResponse(f"Failed to parse the request body as JSON: {error}", 400)
-    runner: QueryRunner | None = request.app.state.query
+    question = await json_body(request, Question)
+    runner = deps_of(request).query
+    if not isinstance(runner, QueryRunner):
+        return _refusal(QueryError(503, "queries are not available here"))
     as_json = request.headers.get("accept") == JSON_TYPE
     try:
-        if runner is None:
-            raise QueryError(503, "queries are not available")
         rows = await runner.run(question.query, "json" if as_json else "arrow")
     except QueryError as error:
         return _refusal(error)
-    return await _answer(rows, JSON_TYPE if as_json else ARROW_TYPE)
-
-
-async def _answer(rows: Rows, media_type: str) -> Response:
-    """The first piece decides: what fails before it is still an error answer."""
     try:
-        first = await anext(aiter(rows), b"")
+        # What fails before the first piece is still an error answer, not a truncated one.
+        first = await anext(rows, b"")
     except QueryError as error:
         await rows.aclose()
         return _refusal(error)
     except BaseException:
         await rows.aclose()
         raise
-    return StreamingResponse(_pieces(rows, first), media_type=media_type)
+    return _RowsResponse(rows, first, JSON_TYPE if as_json else ARROW_TYPE)
+
+
+class _RowsResponse(StreamingResponse):
+    """Streams the rows; whatever ends it, a client that left too, ends the statement."""
+
+    def __init__(self, rows: Rows, first: bytes, media_type: str) -> None:
+        super().__init__(_pieces(rows, first), media_type=media_type)
+        self._rows = rows
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except* QueryError as errors:
+            # The head is out: the client sees a body that was cut off.
+            log.warning("query cut off reason=%r", str(errors.exceptions[0]))
+        finally:
+            await self._rows.aclose()
 
 
 async def _pieces(rows: Rows, first: bytes) -> AsyncIterator[bytes]:
-    """Stop the statement whatever ends the answer: its end, an error, a client that left."""
-    try:
-        yield first
-        async for piece in rows:
-            yield piece
-    finally:
-        await rows.aclose()
+    yield first
+    async for piece in rows:
+        yield piece
 
 
 def _refusal(error: QueryError) -> Response:
     content = msgspec.json.encode({"message": f"Datafusion error: {error.message}"})
     headers = {"retry-after": RETRY_AFTER_S} if error.status in {429, 503} else None
     return Response(content, error.status, headers, JSON_TYPE)
-
-
-def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == JSON_TYPE or (kind.startswith("application/") and kind.endswith("+json"))
-
-
-def _reason(text: str) -> str:
-    """Msgspec's reason with the member in the reference's notation."""
-    if "required field `query`" in text:
-        return "missing field `query`"
-    reason, _, path = text.partition(" - at `$.")
-    return f"{path.rstrip('`')}: {reason}" if path else reason
-
-
-async def _body(request: Request) -> bytes | None:
-    """The whole body, or None when it is too long."""
-    received = bytearray()
-    async for piece in request.stream():
-        received += piece
-        if len(received) > BODY_BYTES_MAX:
-            return None
-    return bytes(received)
 
 
 # -- live tail
@@ -136,8 +106,8 @@ async def tail(websocket: WebSocket) -> None:
     that falls behind loses changes and gets `{"kind":"gap","lost":N}` in their place; it never
     holds up the writer. With too many clients: close code 1013.
     """
-    source: Tail = websocket.app.state.tail
-    client = TailClient(_wanted(websocket.query_params))
+    source: Tail = deps_of(websocket).tail
+    client = TailClient(_Filter(websocket.query_params))
     await websocket.accept()
     if not source.attach(client):
         await websocket.close(TAIL_FULL_CODE, "too many clients follow the live tail")
@@ -199,7 +169,3 @@ class _Filter:
             and (not self.keys or change.object_key in self.keys)
             and (not self.ids or change.id in self.ids)
         )
-
-
-def _wanted(params: QueryParams) -> _Filter:
-    return _Filter(params)
