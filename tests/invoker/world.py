@@ -13,8 +13,8 @@ from restated.core.effects import (
     ArmTimer,
     Changed,
     Effect,
-    Put,
     PushNotification,
+    Put,
     RegistryChanged,
     Settled,
     StartAttempt,
@@ -37,6 +37,7 @@ from restated.model.records import (
     Outcome,
     Result,
     RetryOptions,
+    Row,
     ServiceDefinition,
     ServiceRevision,
     Target,
@@ -97,6 +98,26 @@ DEFINITIONS: dict[str, ServiceDefinition] = {
 }
 
 
+def seed(store: MemoryStore, *rows: Row) -> None:
+    """Put rows into a store."""
+    store.apply([Put(row) for row in rows])
+
+
+def registered_store(row: Deployment | None = None) -> MemoryStore:
+    """A store with one deployment that serves all of `DEFINITIONS`."""
+    store = MemoryStore()
+    register(store, deployment() if row is None else row)
+    return store
+
+
+def register(store: MemoryStore, row: Deployment, revision: int = 1) -> None:
+    """Serve every service of `DEFINITIONS` from a deployment."""
+    seed(store, row)
+    for name, definition in DEFINITIONS.items():
+        encoded = msgspec.msgpack.encode(definition)
+        seed(store, ServiceRevision(name, revision, row.id, encoded))
+
+
 class InvokerWorld:
     """Everything between an `Invoke` event and a deployment."""
 
@@ -111,10 +132,10 @@ class InvokerWorld:
         self.timers = Timers(self.store, self.writer, self.clock, cleanup_interval_ms=60_000)
         self.sdk = FakeSdk(trio.lowlevel.current_trio_token().run_sync_soon)
         self.invoker = self.new_invoker(limits)
-        self._route(StartAttempt, lambda effect: self.invoker.start(effect))
-        self._route(StopAttempt, lambda effect: self.invoker.stop(effect))
-        self._route(AckCommand, lambda effect: self.invoker.acknowledge(effect))
-        self._route(PushNotification, lambda effect: self.invoker.push(effect))
+        self._route(StartAttempt, self._start)
+        self._route(StopAttempt, self._stop)
+        self._route(AckCommand, self._acknowledge)
+        self._route(PushNotification, self._push)
         self._route(ArmTimer, self.timers.arm)
         for ignored in (Settled, RegistryChanged, Changed):
             self._route(ignored, _forget)
@@ -122,10 +143,32 @@ class InvokerWorld:
         self.register(deployment())
 
     def new_invoker(self, limits: InvokerLimits | None = None) -> Invoker:
-        """An invoker that knows nothing, as after a restart."""
+        """An invoker that knows nothing, as after a start."""
         return Invoker(
             self.writer, self.catalog, self.store, self.sdk, self.clock, self.rng, limits
         )
+
+    def restart_invoker(self) -> None:
+        """Go on with a new invoker; the old one was stopped by the test."""
+        self.invoker = self.new_invoker()
+
+    def forbid(self) -> Any:
+        """Stands in for what a test wants never to be called."""
+        raise AssertionError("the store was read")
+
+    # Late binding: a test may replace the invoker.
+
+    def _start(self, effect: StartAttempt) -> None:
+        self.invoker.start(effect)
+
+    def _stop(self, effect: StopAttempt) -> None:
+        self.invoker.stop(effect)
+
+    def _acknowledge(self, effect: AckCommand) -> None:
+        self.invoker.acknowledge(effect)
+
+    def _push(self, effect: PushNotification) -> None:
+        self.invoker.push(effect)
 
     def _route(self, effect: type[Effect], room: Callable[[Any], None]) -> None:
         def remember(given: Effect) -> None:
@@ -136,10 +179,7 @@ class InvokerWorld:
 
     def register(self, row: Deployment, revision: int = 1) -> None:
         """Serve every service of `DEFINITIONS` from a deployment."""
-        self.store.apply([Put(row)])
-        for name, definition in DEFINITIONS.items():
-            encoded = msgspec.msgpack.encode(definition)
-            self.store.apply([Put(ServiceRevision(name, revision, row.id, encoded))])
+        register(self.store, row, revision)
         self.catalog.load(self.store)
 
     async def invoke(
