@@ -68,15 +68,14 @@ def parse_limit_key(value: str) -> str | None:
 
 def _problem(rules: Payload | None, content_type: str | None, body: bytes) -> str | None:
     """The table of ingress.md 7, row by row."""
-    if rules is None:  # `Nothing`, then any content type
-        if not body and content_type is None:
-            return None
-        return _content_type_problem(ANY, content_type)
+    is_nothing = not body and content_type is None
+    if rules is None:
+        return None if is_nothing else _content_type_problem(ANY, content_type)
     if rules.content_type is None:
         if rules.required:
             return "Bad configuration of the input validation rules"
-        return _nothing_problem(content_type, body)
-    if not rules.required and _nothing_problem(content_type, body) is None:
+        return None if is_nothing else _not_nothing(content_type)
+    if is_nothing and not rules.required:
         return None
     problem = _content_type_problem(rules.content_type, content_type)
     if problem is None and rules.schema is not None and not body:
@@ -84,9 +83,7 @@ def _problem(rules: Payload | None, content_type: str | None, body: bytes) -> st
     return problem
 
 
-def _nothing_problem(content_type: str | None, body: bytes) -> str | None:
-    if not body and content_type is None:
-        return None
+def _not_nothing(content_type: str | None) -> str:
     shown = "None" if content_type is None else f"Some({rust_quoted(content_type)})"
     return f"Expected body and content-type to be empty, but wasn't with content-type '{shown}'"
 
