@@ -33,6 +33,8 @@ from restated.invoker.routes import DeploymentTransport
 from restated.invoker.targets import Targets
 from restated.invoker.transport import TransportLimits
 from restated.model.records import RetryPolicy
+from restated.store.query import QueryRunner
+from restated.store.query_wire import LiveAttempt
 from restated.store.sqlite import SqliteStore
 from restated.store.startup import StoreLimits
 
@@ -103,8 +105,8 @@ class Daemon:
     """The rooms, wired; nothing runs yet."""
 
     __slots__ = (
-        "admin", "admin_closed", "catalog", "ingress", "invoker", "listening", "stopping",
-        "store", "timers", "upkeep", "waiters", "writer",
+        "admin", "admin_closed", "catalog", "ingress", "invoker", "listening", "query",
+        "stopping", "store", "timers", "upkeep", "waiters", "writer",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917 - the rooms that are started and stopped
@@ -117,6 +119,7 @@ class Daemon:
         catalog: LiveCatalog,
         ingress: IngressServer,
         admin: AdminListeners,
+        query: QueryRunner,
         upkeep: Upkeep,
         listening: Sockets,
         stopping: trio.Event,
@@ -129,6 +132,7 @@ class Daemon:
         self.catalog = catalog
         self.ingress = ingress
         self.admin = admin
+        self.query = query
         self.upkeep = upkeep
         self.listening = listening
         self.stopping = stopping  # set: the admin API accepts no connections
@@ -179,17 +183,18 @@ def build(
         upkeep.admits,
     )  # fmt: skip
     stopping = trio.Event()
+    query = QueryRunner(str(store.path), live=lambda: live_rows(invoker), clock=seams.clock)
     allowed_hosts = settings[config.ADMIN_ALLOWED_HOSTS]
     deps = AdminDeps(
         writer=writer, catalog=live_catalog, store=store, transport=transport, clock=seams.clock,
         rng=seams.rng, tail=tail, version=__version__,
         advertised_ingress=advertised_ingress(settings, listening),
-        allowed_hosts=allowed_hosts,
+        query=query, allowed_hosts=allowed_hosts,
     )  # fmt: skip
     admin = AdminListeners(build_admin(deps), StreamLimits(), seams.clock, stopping)
     return Daemon(
         store, writer, timers, invoker, waiters, live_catalog, IngressServer(ingress), admin,
-        upkeep, listening, stopping,
+        query, upkeep, listening, stopping,
     )  # fmt: skip
 
 
@@ -207,6 +212,14 @@ def route_effects(
     dispatch.route(effects.RegistryChanged, lambda _effect: reload())
     dispatch.route(effects.Changed, tail.publish)
     dispatch.check()
+
+
+def live_rows(invoker: Invoker) -> list[LiveAttempt]:
+    """What only the invoker knows, in the form that the query child takes."""
+    return [
+        (live.id, live.in_flight, live.started_at_ms, live.deployment_id, live.server)
+        for live in invoker.live()
+    ]
 
 
 def advertised_ingress(settings: Settings, listening: Sockets) -> str | None:

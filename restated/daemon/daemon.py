@@ -140,6 +140,7 @@ async def start(daemon: Daemon, nursery: trio.Nursery) -> int:
     nursery.start_soon(daemon.timers.run_cleanup)
     nursery.start_soon(daemon.upkeep.run)
     nursery.start_soon(daemon.invoker.run)
+    await nursery.start(daemon.query.serve)
     by_name = daemon.listening.by_name
     await nursery.start(daemon.ingress.run, [*by_name["ingress"], *by_name["ingress-socket"]])
     nursery.start_soon(serve_admin, daemon)
