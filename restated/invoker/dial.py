@@ -7,6 +7,7 @@ Does not: what is said on a wire (http1.py, http2_connection.py), which addresse
 
 import contextlib
 import os
+import socket
 import ssl
 from typing import Final
 
@@ -131,13 +132,11 @@ class Dialer:
             except (OSError, TransportError) as error:
                 failure = error
                 continue
-            if isinstance(stream, trio.SocketStream):
-                local = stream.socket.getsockname()[0]
-                try:
-                    self._targets.check(address, port, is_local=local == address)
-                except TransportError:
-                    await trio.aclose_forcefully(stream)
-                    raise
+            try:
+                self._targets.check(address, port, is_local=_is_local(stream, address))
+            except TransportError:
+                await trio.aclose_forcefully(stream)
+                raise
             return stream
         raise failure
 
@@ -159,8 +158,18 @@ class Dialer:
         return Wire(secured, secured.selected_alpn_protocol())
 
 
+def _is_local(stream: Stream, address: str) -> bool:
+    """Whether a connected address is one of this machine's: then both ends have it."""
+    if not isinstance(stream, trio.SocketStream):
+        return False
+    local = stream.socket.getsockname()
+    return isinstance(local, tuple) and bool(local[0] == address)
+
+
 def describe(error: OSError) -> str:
     """An operating system error for operators, e.g. `Connection refused (os error 111)`."""
-    if error.errno is not None and error.strerror:
-        return f"{error.strerror} (os error {error.errno})"
+    if isinstance(error, socket.gaierror):
+        return f"the name of the host cannot be resolved: {error.strerror}"
+    if error.errno:
+        return f"{os.strerror(error.errno)} (os error {error.errno})"
     return str(error) or type(error).__name__

@@ -242,9 +242,10 @@ class Http2Connection:
             raise ConnectionFaultError(h2.FLOW_CONTROL_ERROR, "it overran the connection window")
         if flags & h2.PADDED:
             payload = h2.without_padding(payload)
-        if not payload and not flags & h2.END_STREAM:
+        if payload or flags & h2.END_STREAM:
+            self._vitals.work += 1
+        else:
             self._count_chatter(EMPTY_DATA_WEIGHT)
-        self._vitals.work += 1
         exchange = self._streams.get(stream_id)
         if exchange is None or exchange.is_remote_ended:
             self._check_known(stream_id)
