@@ -27,7 +27,6 @@ from restated.seams import Clock, Rng
 from restated.store.store import Store, StoreFailedError
 
 SWEEP_MS_MIN: Final = 5.0  # a sweep looks at every attempt: bounded to 200 a second
-FAILURES_LOGGED_PER_SECOND: Final = 10
 
 log = logging.getLogger("restated.invoker")
 
@@ -79,8 +78,6 @@ class Invoker:
         self._sleep: trio.CancelScope | None = None
         self._is_starting = False
         self._is_stopping = False
-        self._logged_second = -1
-        self._logged_count = 0
 
     # -- routes
 
@@ -313,23 +310,16 @@ class Invoker:
         self._log_failure(attempt.invocation, error)
 
     def _log_failure(self, invocation: Invocation, error: AttemptError) -> None:
-        second = int(self._around.clock.monotonic_ms() // 1000)
-        if second != self._logged_second:
-            dropped = self._logged_count - FAILURES_LOGGED_PER_SECOND
-            if dropped > 0:
-                log.warning("attempts failed, not logged one by one count=%d", dropped)
-            self._logged_second = second
-            self._logged_count = 0
-        self._logged_count += 1
-        if self._logged_count <= FAILURES_LOGGED_PER_SECOND:
-            log.warning(
-                "attempt failed invocation_id=%s target=%s attempt=%d error_code=%s error=%r",
-                invocation.id,
-                f"{invocation.service}/{invocation.handler}",
-                invocation.attempt,
-                error.restate_code,
-                error.message[:500],
-            )
+        # Repeats are thinned out by the log itself (daemon/logs.py).
+        log.warning(
+            "attempt failed invocation_id=%s target=%s/%s attempt=%d error_code=%s error=%r",
+            invocation.id,
+            invocation.service,
+            invocation.handler,
+            invocation.attempt,
+            error.restate_code,
+            error.message[:500],
+        )
 
     # -- deadlines
 
