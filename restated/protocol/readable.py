@@ -9,7 +9,7 @@ Source: sql.md and journal_cases.json, which hold one of each kind.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -18,13 +18,14 @@ from restated.model.records import Await, Combinator
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 
+# Generated classes have no common supertype with fields: the table of messages knows which it is.
+Body: TypeAlias = Any
 Json = dict[str, Any] | list[Any] | str | int | msgspec.Raw | None
 
 PAYLOAD_BYTES_MAX: Final = (
     4 * 1024 * 1024
 )  # beyond it entry_json is null: it takes 4 characters a byte
 _NUMBERS: Final = tuple(str(byte) for byte in range(256))
-_BY_CODE: Final = {message.code: message for message in messages.MESSAGES}
 
 _COMBINATORS: Final[dict[Combinator, str]] = {
     "unknown": "Unknown",
@@ -47,7 +48,7 @@ class Callee(msgspec.Struct, frozen=True):
 
 def entry_type(code: int) -> str:
     """`Command: Sleep`, `Notification: Call`; the number itself for an unknown code."""
-    message = _BY_CODE.get(code)
+    message = messages.BY_CODE.get(code)
     return f"Unknown: {code}" if message is None else message.entry_type
 
 
@@ -68,11 +69,11 @@ def entry_lite_json(code: int, payload: bytes, callee: str | None, facts: str | 
 
 def completion_id_of_call(code: int, payload: bytes) -> int | None:
     """Under which completion the callee of a Call or OneWayCall is kept."""
-    message = _BY_CODE.get(code)
+    message = messages.BY_CODE.get(code)
     if message is None or code not in (messages.CALL_COMMAND, messages.ONE_WAY_CALL_COMMAND):
         return None
     try:
-        body: Any = message.body.FromString(payload)
+        body: Body = message.body.FromString(payload)
     except DecodeError:
         return None
     return int(body.invocation_id_notification_idx)
@@ -102,11 +103,11 @@ def _callee(id_: str | None, facts: str | None) -> Callee:
 
 
 def _entry(code: int, payload: bytes, callee: Callee, *, is_lite: bool) -> str | None:
-    message = _BY_CODE.get(code)
+    message = messages.BY_CODE.get(code)
     if message is None:
         return None
     try:
-        body = message.body.FromString(payload)
+        body: Body = message.body.FromString(payload)
     except DecodeError:
         return None
     shown: Json
@@ -138,7 +139,7 @@ def _failure(failure: pb.Failure) -> Json:
     return shown
 
 
-def _result(body: Any, oneof: str, *, is_lite: bool = False) -> Json:
+def _result(body: Body, oneof: str, *, is_lite: bool = False) -> Json:
     which = body.WhichOneof(oneof)
     if which is None or which == "void":
         return "Void"
@@ -163,7 +164,7 @@ _SPAN: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _target(body: Any, callee: Callee) -> Json:
+def _target(body: Body, callee: Callee) -> Json:
     scope = body.scope if body.HasField("scope") else None
     service_type = callee.service_type or ("virtual_object" if body.key else "service")
     if service_type == "service":
@@ -177,7 +178,7 @@ def _target(body: Any, callee: Callee) -> Json:
     }}  # fmt: skip
 
 
-def _request(body: Any, callee: Callee, *, is_lite: bool) -> dict[str, Any]:
+def _request(body: Body, callee: Callee, *, is_lite: bool) -> dict[str, Any]:
     named = {"invocation_id": callee.id, "invocation_target": _target(body, callee)}
     if is_lite:
         return named
@@ -192,7 +193,7 @@ def _request(body: Any, callee: Callee, *, is_lite: bool) -> dict[str, Any]:
     return {"request": request}
 
 
-def _attached(body: Any) -> Json:
+def _attached(body: Body) -> Json:
     match body.WhichOneof("target"):
         case "invocation_id":
             return {"InvocationId": body.invocation_id}
@@ -209,7 +210,7 @@ def _attached(body: Any) -> Json:
             }}  # fmt: skip
 
 
-def _signal_id(body: Any, oneof: str) -> Json:
+def _signal_id(body: Body, oneof: str) -> Json:
     return {"Name": body.name} if body.WhichOneof(oneof) == "name" else {"Index": body.idx}
 
 
@@ -270,7 +271,7 @@ def _completion_value(body: pb.CompletePromiseCommandMessage) -> Json:
     return {"Success": _octets(body.completion_value.content)}
 
 
-def _command(name: str, body: Any, callee: Callee, *, is_lite: bool) -> dict[str, Any]:
+def _command(name: str, body: Body, callee: Callee, *, is_lite: bool) -> dict[str, Any]:
     if name == "Call":
         shown = _request(body, callee, is_lite=is_lite) | {
             "invocation_id_completion_id": body.invocation_id_notification_idx,

@@ -8,6 +8,7 @@ nanoarrow is imported with the first Arrow answer: most clients never ask for on
 """
 
 import io
+from array import array
 from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any, Final, Protocol
@@ -160,13 +161,10 @@ class ArrowAnswer:
     def _write(self, rows: list[Row]) -> None:
         import nanoarrow as na
 
-        children = []
-        for position, column in enumerate(self._columns):
-            write = _ARROW.get(column.type)
-            values = [row[position] for row in rows]
-            if write is not None:
-                values = [None if value is None else write(value) for value in values]
-            children.append(na.c_array(values, _arrow_type(na, column)))
+        children = [
+            _arrow_array(na, column, [row[position] for row in rows])
+            for position, column in enumerate(self._columns)
+        ]
         batch = na.c_array_from_buffers(self._schema, len(rows), [None], children=children)
         self._writer.write_array(batch)
         self._is_open = True
@@ -178,35 +176,51 @@ class ArrowAnswer:
         return content
 
 
+def _arrow_array(na: Any, column: SqlColumn, values: list[Value]) -> Any:  # noqa: ANN401 - untyped
+    """One column of a batch."""
+    write = _ARROW.get(column.type)
+    written: list[Any] = values
+    if write is not None:
+        written = [None if value is None else write(value) for value in values]
+    element = _ARROW_LISTS.get(column.type)
+    if column.type == "null":
+        return na.c_array_from_buffers(na.null(), len(written), [])
+    if element is None:
+        return na.c_array(written, _arrow_type(na, column))
+    offsets = array("i", [0])
+    elements: list[Any] = []
+    present = bytearray((len(written) + 7) // 8)
+    for position, value in enumerate(written):
+        if isinstance(value, list):
+            elements += value
+            present[position // 8] |= 1 << position % 8
+        offsets.append(len(elements))
+    return na.c_array_from_buffers(
+        _arrow_type(na, column), len(written), [bytes(present), offsets],
+        children=[na.c_array(elements, getattr(na, element)())],
+    )  # fmt: skip
+
+
 def _arrow_type(na: Any, column: SqlColumn) -> Any:  # noqa: ANN401 - nanoarrow has no types
     nullable = column.is_nullable
-    match column.type:
-        case "timestamp":
-            return na.timestamp("ms", timezone="+00:00", nullable=nullable)
-        case "timestamp_ns":
-            return na.timestamp("ns", nullable=nullable)
-        case "duration":
-            return na.duration("ms", nullable=nullable)
-        case "duration_ns":
-            return na.duration("ns", nullable=nullable)
-        case "date":
-            return na.date32(nullable=nullable)
-        case "list_text":
-            return na.list_(na.large_string(), nullable=nullable)
-        case "list_u32":
-            return na.list_(na.uint32(), nullable=nullable)
-        case "list_i64":
-            return na.list_(na.int64(), nullable=nullable)
-        case "list_f64":
-            return na.list_(na.float64(), nullable=nullable)
-        case "null":
-            return na.null(nullable=nullable)
-        case other:
-            return getattr(na, _ARROW_PLAIN[other])(nullable=nullable)
+    element = _ARROW_LISTS.get(column.type)
+    if element is not None:
+        return na.list_(getattr(na, element)(), nullable=nullable)
+    time = _ARROW_TIMES.get(column.type)
+    if time is not None:
+        return getattr(na, time[0])(*time[1:], nullable=nullable)
+    return getattr(na, _ARROW_PLAIN[column.type])(nullable=nullable)
 
 
+_ARROW_LISTS: Final[dict[SqlType, str]] = {
+    "list_text": "large_string", "list_u32": "uint32", "list_i64": "int64", "list_f64": "float64",
+}  # fmt: skip
+_ARROW_TIMES: Final[dict[SqlType, tuple[str, ...]]] = {
+    "timestamp": ("timestamp", "ms", "+00:00"), "timestamp_ns": ("timestamp", "ns"),
+    "duration": ("duration", "ms"), "duration_ns": ("duration", "ns"),
+}  # fmt: skip
 _ARROW_PLAIN: Final[dict[SqlType, str]] = {
     "text": "large_string", "key": "uint64", "u64": "uint64", "u32": "uint32", "i64": "int64",
     "i32": "int32", "f64": "float64", "bool": "bool_", "binary": "large_binary",
-    "interval": "large_string",
+    "interval": "large_string", "date": "date32", "null": "null",
 }  # fmt: skip

@@ -22,14 +22,23 @@ from sqlglot.errors import SqlglotError
 
 from restated.model.ids import IdError, parse_invocation_id
 from restated.model.records import Record
+from restated.store.sql_columns import check_distinct, is_star, renamed, starred
 from restated.store.sql_expressions import Expressions
 from restated.store.sql_names import display_name
+from restated.store.sql_shape import named, shape_of
 from restated.store.sql_tables import INFORMATION_SCHEMA, TABLES, SqlColumn, SqlType
-from restated.store.sql_typing import Scope, Source, SqlError, coerce, folded, unify
+from restated.store.sql_typing import (
+    UNNAMED_PREFIX,
+    Scope,
+    Source,
+    SqlError,
+    coerce,
+    folded,
+    unify,
+)
 from restated.store.views import VIEW_PREFIX, view_name
 
 TEXT_CHARACTERS_MAX: Final = 1_048_576
-SHAPE_CHARACTERS_MAX: Final = 131_072  # what is left when compared strings are taken out
 PLANS_MAX: Final = 512
 TABLES_MAX: Final = 32  # in one statement; SQLite joins 64
 
@@ -83,64 +92,7 @@ class Planner:
             except IdError:
                 msg = "External error: non valid invocation id"
                 raise SqlError(msg) from None
-        return Bound(found, _named(found.columns, parameters), parameters)
-
-
-def _named(columns: tuple[SqlColumn, ...], parameters: dict[str, str]) -> tuple[SqlColumn, ...]:
-    """Columns whose names show a string of the text get that string."""
-    if not any("\0" in column.name for column in columns):
-        return columns
-    return tuple(
-        SqlColumn(re.sub("\0(\\w+)\0", lambda m: parameters[m[1]], column.name), column.type)
-        for column in columns
-    )
-
-
-# -- shapes
-
-_TOKEN: Final = re.compile(
-    r"""(?P<string>'(?:[^']|'')*') | (?P<quoted>"(?:[^"]|"")*") | (?P<comment>--[^\n]*|/\*.*?\*/)
-    | (?P<word>[^\W\d]\w*) | (?P<space>\s+) | (?P<comparison><=|>=|<>|!=|<|>|=)
-    | (?P<cast>::) | (?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-_COMPARING: Final = frozenset({"=", "<>", "!=", "<", ">", "<=", ">=", "like", "ilike"})
-
-
-def shape_of(text: str) -> tuple[str, dict[str, str]]:
-    """The text with its compared strings replaced by `:s0`, `:s1`, ..., and those strings.
-
-    Only strings after a comparison or in a list after IN are taken out: elsewhere a string may be
-    part of the language (a unit, an interval).
-    """
-    parts: list[str] = []
-    parameters: dict[str, str] = {}
-    previous = ""
-    in_list = False
-    for token in _TOKEN.finditer(text):
-        kind, piece = token.lastgroup, token.group()
-        if kind in {"space", "comment"}:
-            parts.append(" " if kind == "comment" else piece)
-            continue
-        if piece in {":", "?", "$", "@"}:
-            msg = f'SQL error: ParserError("placeholders are not supported: {piece}")'
-            raise SqlError(msg)
-        if piece == "(":
-            in_list = previous == "in"
-        elif kind != "string" and piece != ",":
-            in_list = False
-        if kind == "string" and (previous in _COMPARING or (in_list and previous in {"(", ","})):
-            name = f"s{len(parameters)}"
-            parameters[name] = piece[1:-1].replace("''", "'")
-            parts.append(f":{name}")
-        else:
-            parts.append(piece)
-        previous = piece.lower()
-    shape = "".join(parts).strip()
-    if len(shape) > SHAPE_CHARACTERS_MAX:
-        msg = f"SQL error: the statement without its strings has more than {SHAPE_CHARACTERS_MAX}"
-        raise SqlError(f"{msg} characters")
-    return shape, parameters
+        return Bound(found, named(found.columns, parameters), parameters)
 
 
 # -- statements
@@ -152,7 +104,7 @@ _DESCRIBE: Final = re.compile(
 )
 _EXPLAIN: Final = re.compile(r"explain\s+(?:analyze\s+)?(?:verbose\s+)?", re.IGNORECASE)
 _EXPLAINED: Final = (SqlColumn("plan_type", "text"), SqlColumn("plan", "text"))
-_REFUSED: Final[tuple[tuple[type[exp.Expression], str], ...]] = (
+_REFUSED: Final[tuple[tuple[type, str], ...]] = (
     (exp.DDL, "DDL"), (exp.Drop, "DDL"), (exp.Alter, "DDL"), (exp.DML, "DML"),
 )  # fmt: skip
 
@@ -215,6 +167,7 @@ def _parse(text: str) -> exp.Expression:
         else:
             msg = f'SQL error: ParserError("Expected: an SQL statement, found: {verb}")'
         raise SqlError(msg)
+    assert isinstance(statement, exp.Expression)
     return statement
 
 
@@ -264,15 +217,17 @@ class _Statement:
         """A scope inside `outer` in which the node's common table expressions are known."""
         scope = Scope(outer, dict(outer.ctes))
         with_ = node.args.get("with_")
-        for cte in with_.expressions if with_ is not None else []:
+        if with_ is None:
+            return scope
+        for cte in with_.expressions:
             name = folded(cte.args["alias"].this)
             _check_name(name)
             inner = Scope(outer, scope.ctes)
             query = cte.this
             if with_.args.get("recursive") and isinstance(query, exp.SetOperation):
                 first = self._query(query.this.copy(), inner)
-                inner.ctes[name] = _renamed(first, cte.args["alias"])
-            scope.ctes[name] = _renamed(self._query(query, inner), cte.args["alias"])
+                inner.ctes[name] = renamed(first, cte.args["alias"])
+            scope.ctes[name] = renamed(self._query(query, inner), cte.args["alias"])
         return scope
 
     # -- SELECT
@@ -305,8 +260,8 @@ class _Statement:
     def _projections(self, node: exp.Select, scope: Scope) -> tuple[SqlColumn, ...]:
         columns: list[SqlColumn] = []
         for projection in list(node.expressions):
-            if _is_star(projection):
-                columns += _starred(projection, scope)
+            if is_star(projection):
+                columns += starred(projection, scope)
                 continue
             name = display_name(projection, scope)
             _check_name(name)
@@ -316,7 +271,7 @@ class _Statement:
             if isinstance(current, exp.Alias):
                 current.set("alias", exp.to_identifier(name, quoted=True))
             columns.append(SqlColumn(name, kind))
-        _check_distinct(columns, node.expressions)
+        check_distinct(columns, node.expressions)
         return tuple(columns)
 
     def _group(self, node: exp.Select, scope: Scope) -> None:
@@ -396,7 +351,7 @@ class _Statement:
         _check_name(shown)
         if not schema and name in scope.ctes:
             node.this.replace(exp.to_identifier(name, quoted=True))
-            scope.sources.append(Source(shown, _renamed(scope.ctes[name], alias)))
+            scope.sources.append(Source(shown, renamed(scope.ctes[name], alias)))
             return
         schema = schema or "public"
         tables = {"public": TABLES, "information_schema": INFORMATION_SCHEMA}.get(schema, {})
@@ -418,20 +373,23 @@ class _Statement:
         inner = Scope(scope.parent, scope.ctes)
         columns = self._query(node.this, inner)
         alias = node.args.get("alias")
-        named = alias is not None and bool(alias.args.get("columns"))
-        if named:
-            renamed = _renamed(columns, alias)
+        if alias is not None and alias.args.get("columns"):
+            new_columns = renamed(columns, alias)
             wrapped = exp.Select(
                 expressions=[
                     exp.alias_(exp.column(old.name, quoted=True), new.name, quoted=True)
-                    for old, new in zip(columns, renamed, strict=True)
+                    for old, new in zip(columns, new_columns, strict=True)
                 ],
             ).from_(exp.Subquery(this=node.this.copy()))
             node.set("this", wrapped)
             alias.set("columns", None)
-            columns = renamed
+            columns = new_columns
         shown = folded(alias.this) if alias is not None and alias.this else ""
-        _check_name(shown)
+        if not shown:  # SQLite needs a name to qualify columns with
+            shown = f"{UNNAMED_PREFIX}{self._table_count}"
+            node.set("alias", exp.TableAlias(this=exp.to_identifier(shown, quoted=True)))
+        else:
+            _check_name(shown)
         scope.sources.append(Source(shown, columns))
 
     # -- VALUES, UNION
@@ -485,66 +443,13 @@ def _coerce_side(
     """Bring a plain SELECT of a UNION to the types of the whole."""
     projections = list(side.expressions) if isinstance(side, exp.Select) else []
     for projection, old, new in zip(projections, have, want, strict=False):
-        if old.type != new.type and not _is_star(projection):
+        if old.type != new.type and not is_star(projection):
             inner = projection.this if isinstance(projection, exp.Alias) else projection
             coerce(inner, old.type, new.type)
 
 
 def _is_bounded(node: exp.Expression) -> bool:
     return any(node.args.get(key) is not None for key in ("order", "limit", "offset", "with_"))
-
-
-def _is_star(projection: exp.Expression) -> bool:
-    return isinstance(projection, exp.Star) or (
-        isinstance(projection, exp.Column) and isinstance(projection.this, exp.Star)
-    )
-
-
-def _starred(projection: exp.Expression, scope: Scope) -> list[SqlColumn]:
-    star = projection.this if isinstance(projection, exp.Column) else projection
-    if any(star.args.get(key) for key in ("except_", "except", "replace", "rename")):
-        msg = "This feature is not implemented: EXCEPT and REPLACE of *"
-        raise SqlError(msg)
-    qualifier = folded(projection.args.get("table")) if isinstance(projection, exp.Column) else ""
-    sources = [s for s in scope.sources if not qualifier or s.name == qualifier]
-    if not sources:
-        msg = "Error during planning: SELECT * with no tables specified is not valid"
-        raise SqlError(msg)
-    return [column for source in sources for column in source.columns]
-
-
-def _check_distinct(columns: list[SqlColumn], projections: list[exp.Expression]) -> None:
-    if any(_is_star(projection) for projection in projections):
-        return
-    seen: dict[str, int] = {}
-    for position, column in enumerate(columns):
-        first = seen.setdefault(column.name, position)
-        if first == position:
-            continue
-        if isinstance(projections[first], exp.Column) and _qualifiers_differ(
-            projections[first], projections[position]
-        ):
-            continue
-        msg = (
-            "Error during planning: Projections require unique expression names but the expression"
-            f' "{column.name}" at position {first} and "{column.name}" at position {position} have'
-            ' the same name. Consider aliasing ("AS") one of them.'
-        )
-        raise SqlError(msg)
-
-
-def _qualifiers_differ(one: exp.Expression, other: exp.Expression) -> bool:
-    return isinstance(other, exp.Column) and one.text("table") != other.text("table")
-
-
-def _renamed(columns: tuple[SqlColumn, ...], alias: exp.Expression | None) -> tuple[SqlColumn, ...]:
-    names = [folded(name) for name in alias.args.get("columns") or []] if alias is not None else []
-    if not names:
-        return columns
-    if len(names) != len(columns):
-        msg = f"Error during planning: {len(names)} names for {len(columns)} columns"
-        raise SqlError(msg)
-    return tuple(SqlColumn(name, c.type) for name, c in zip(names, columns, strict=True))
 
 
 def _of_columns(outer: Scope, columns: tuple[SqlColumn, ...]) -> Scope:
@@ -556,6 +461,6 @@ def _of_columns(outer: Scope, columns: tuple[SqlColumn, ...]) -> Scope:
 
 def _check_name(name: str) -> None:
     """Names of our views are ours: the authorizer trusts them."""
-    if name.startswith(VIEW_PREFIX):
+    if name.startswith((VIEW_PREFIX, UNNAMED_PREFIX)):
         msg = f"Error during planning: names must not start with '{VIEW_PREFIX}'"
         raise SqlError(msg)

@@ -38,6 +38,7 @@ from restated.store.query_wire import (
     Credit,
     End,
     Failed,
+    Form,
     Frames,
     LiveAttempt,
     Message,
@@ -48,7 +49,7 @@ from restated.store.query_wire import (
     frame,
     requests,
 )
-from restated.store.sql_functions import FUNCTIONS, SqlValueError
+from restated.store.sql_functions import FUNCTIONS, SqlValueError, Value
 from restated.store.sql_tables import SqlColumn
 from restated.store.sql_typing import SqlError
 from restated.store.views import CLEAR_LIVE, INSERT_LIVE, VIEW_PREFIX, statements
@@ -155,8 +156,9 @@ class Session:
                 function.name, function.call, function.arguments, deterministic=True,
                 flags=apsw.SQLITE_INNOCUOUS,
             )  # fmt: skip
+        now_ms: Callable[..., Value] = self._now_ms
         connection.create_scalar_function(
-            "now_ms", self._now_ms, 0, deterministic=True, flags=apsw.SQLITE_INNOCUOUS
+            "now_ms", now_ms, 0, deterministic=True, flags=apsw.SQLITE_INNOCUOUS
         )
         connection.execute("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096")
         connection.execute("PRAGMA case_sensitive_like = ON; PRAGMA mmap_size = 0")
@@ -227,7 +229,7 @@ class Session:
             source = _rows(cursor, bound)
             first = list(islice(source, ROWS_FIRST))  # what is wrong with it shows here at latest
             send(Started(run.number))
-            for piece in _pieces(bound.columns, run.form == "json", first, source):
+            for piece in _pieces(bound.columns, run.form, first, source):
                 statement.take_credit()
                 send(Piece(run.number, piece))
         send(End(run.number))
@@ -271,13 +273,10 @@ def _rows(cursor: apsw.Cursor, bound: Bound) -> Iterator[Row]:
 
 
 def _pieces(
-    columns: tuple[SqlColumn, ...],
-    is_json: bool,
-    first: list[Row],
-    rest: Iterator[Row],
+    columns: tuple[SqlColumn, ...], form: Form, first: list[Row], rest: Iterator[Row]
 ) -> Iterator[bytes]:
     """The answer in pieces of some hundred kilobytes; one piece if it is short."""
-    answer: Answer = JsonAnswer(columns) if is_json else ArrowAnswer(columns)
+    answer: Answer = JsonAnswer(columns) if form == "json" else ArrowAnswer(columns)
     held = answer.begin()
     rows = first
     count = ROWS_A_PIECE

@@ -11,6 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from restated.model.records import Record
+
 Form = Literal["json", "arrow"]
 LiveAttempt: TypeAlias = tuple[str, bool, int | None, str | None, str | None]
 """(invocation id, in flight, started at, deployment id, server) of an attempt in memory."""
@@ -20,7 +22,7 @@ FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 LIVE_MAX: Final = 10_000
 
 
-class Message(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+class Message(Record, array_like=True, tag=True):
     """One message; `number` is the statement's."""
 
     number: int

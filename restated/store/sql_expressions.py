@@ -8,15 +8,16 @@ Whatever is in none of the tables is refused: the tables are the allow-list of t
 """
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from functools import partial
+from typing import Final
 
 from sqlglot import exp
 
-from restated.store.sql_intervals import Interval, read_interval
+from restated.store import sql_times
+from restated.store.sql_calls import CASTS, FUNCTIONS, LISTS, SPELLINGS, Call
 from restated.store.sql_tables import ARROW_NAMES, INVOCATION_ID_COLUMNS, SqlColumn, SqlType
 from restated.store.sql_typing import (
     DURATIONS,
-    NS_A_MS,
     NUMBERS,
     TIMES,
     Scope,
@@ -27,110 +28,19 @@ from restated.store.sql_typing import (
     coerced,
     comparable,
     folded,
-    number,
     to_text,
     unify,
 )
-
-ARGUMENTS_MAX: Final = 100  # of one function
-
-
-class Call(NamedTuple):
-    """A function that clients may call: SQLite's or our name for it, types in, type out.
-
-    `result` is a type, or `first` for that of the first argument, or `common` for what all
-    arguments unify to. The last of `arguments` stands for all that follow it.
-    """
-
-    name: str
-    arguments: tuple[SqlType | None, ...]
-    result: SqlType | Literal["first", "common"]
-    least: int = 1
-    most: int = 1
-
-
-_T: Final = ("text",)
-_ANY: Final = (None,)
-FUNCTIONS: Final[dict[str, Call]] = {
-    "lower": Call("lower", _T, "text"),
-    "upper": Call("upper", _T, "text"),
-    "length": Call("length", _T, "i32"),
-    "octet_length": Call("octet_length", _T, "i32"),
-    "substr": Call("substr", ("text", "i64"), "text", 2, 3),
-    "btrim": Call("trim", _T, "text", 1, 2),
-    "ltrim": Call("ltrim", _T, "text", 1, 2),
-    "rtrim": Call("rtrim", _T, "text", 1, 2),
-    "replace": Call("replace", _T, "text", 3, 3),
-    "split_part": Call("split_part", ("text", "text", "i64"), "text", 3, 3),
-    "strpos": Call("instr", _T, "i32", 2, 2),
-    "concat": Call("concat", _T, "text", 1, ARGUMENTS_MAX),
-    "concat_ws": Call("concat_ws", _T, "text", 2, ARGUMENTS_MAX),
-    "starts_with": Call("starts_with", _T, "bool", 2, 2),
-    "ends_with": Call("ends_with", _T, "bool", 2, 2),
-    "contains": Call("contains_text", _T, "bool", 2, 2),
-    "reverse": Call("reverse_text", _T, "text"),
-    "repeat": Call("repeat_text", ("text", "i64"), "text", 2, 2),
-    "lpad": Call("lpad", ("text", "i64", "text"), "text", 2, 3),
-    "rpad": Call("rpad", ("text", "i64", "text"), "text", 2, 3),
-    "coalesce": Call("coalesce", _ANY, "common", 1, ARGUMENTS_MAX),
-    "nvl": Call("ifnull", _ANY, "common", 2, 2),
-    "nullif": Call("nullif", _ANY, "first", 2, 2),
-    "greatest": Call("largest", _ANY, "common", 1, ARGUMENTS_MAX),
-    "least": Call("smallest", _ANY, "common", 1, ARGUMENTS_MAX),
-    "abs": Call("abs", _ANY, "first"),
-    "sign": Call("sign", _ANY, "first"),
-    "ceil": Call("ceil", ("f64",), "f64"),
-    "floor": Call("floor", ("f64",), "f64"),
-    "trunc": Call("trunc", ("f64",), "f64"),
-    "round": Call("round", ("f64", "i64"), "f64", 1, 2),
-    "sqrt": Call("sqrt", ("f64",), "f64"),
-    "power": Call("pow", ("f64",), "f64", 2, 2),
-    "exp": Call("exp", ("f64",), "f64"),
-    "ln": Call("ln", ("f64",), "f64"),
-    "log10": Call("log10", ("f64",), "f64"),
-    "log2": Call("log2", ("f64",), "f64"),
-    "md5": Call("md5", _ANY, "text"),
-    "sha256": Call("sha256", _ANY, "binary"),
-    "cardinality": Call("json_array_length", _ANY, "u64"),
-    "array_length": Call("json_array_length", _ANY, "u64"),
-    "version": Call("server_version", (), "text", 0, 0),
-    "row_number": Call("row_number", (), "u64", 0, 0),
-    "rank": Call("rank", (), "u64", 0, 0),
-    "dense_rank": Call("dense_rank", (), "u64", 0, 0),
-    "ntile": Call("ntile", ("i64",), "u64"),
-    "lag": Call("lag", _ANY, "first", 1, 3),
-    "lead": Call("lead", _ANY, "first", 1, 3),
-    "first_value": Call("first_value", _ANY, "first"),
-    "last_value": Call("last_value", _ANY, "first"),
-    "min": Call("min", _ANY, "first"),
-    "max": Call("max", _ANY, "first"),
-    "avg": Call("avg", ("f64",), "f64"),
-    "median": Call("median", ("f64",), "f64"),
-    "string_agg": Call("group_concat", _T, "text", 1, 2),
-}
-_SPELLINGS: Final = {
-    "char_length": "length", "character_length": "length", "len": "length", "trim": "btrim",
-    "substring": "substr", "position": "strpos", "instr": "strpos", "ifnull": "nvl",
-    "pow": "power", "ceiling": "ceil", "group_concat": "string_agg", "str_position": "strpos",
-    "mean": "avg", "first": "first_value", "last": "last_value", "m_d5": "md5",
-    "array_size": "cardinality", "current_version": "version",
-}  # fmt: skip
 
 _COMPARISONS: Final = (
     exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ,
 )  # fmt: skip
 _ARITHMETIC: Final = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)
-_CASTS: Final[dict[str, SqlType]] = {
-    "VARCHAR": "text", "TEXT": "text", "CHAR": "text", "NVARCHAR": "text", "NCHAR": "text",
-    "INT": "i32", "SMALLINT": "i32", "TINYINT": "i32", "BIGINT": "i64", "UBIGINT": "u64",
-    "UINT": "u32", "DOUBLE": "f64", "FLOAT": "f64", "DECIMAL": "f64", "BOOLEAN": "bool",
-    "TIMESTAMP": "timestamp_ns", "TIMESTAMPTZ": "timestamp_ns", "DATETIME": "timestamp_ns",
-    "DATE": "date", "BINARY": "binary", "VARBINARY": "binary",
-}  # fmt: skip
-_LISTS: Final[dict[SqlType, SqlType]] = {
-    "text": "list_text", "u32": "list_u32", "i32": "list_i64", "i64": "list_i64",
-    "u64": "list_i64", "f64": "list_f64",
-}  # fmt: skip
+_TO_TIMESTAMP: Final = {
+    "to_timestamp": 1_000_000_000, "to_timestamp_seconds": 1_000_000_000,
+    "from_unixtime": 1_000_000_000, "to_timestamp_millis": 1_000_000,
+    "to_timestamp_micros": 1_000, "to_timestamp_nanos": 1,
+}  # fmt: skip  # nanoseconds in a unit
 
 TypeQuery = Callable[[exp.Expression, Scope], tuple[SqlColumn, ...]]
 
@@ -168,12 +78,15 @@ class Expressions:
             exp.If: self._inner,
             exp.Cast: self._cast,
             exp.TryCast: self._cast,
-            exp.Interval: self._interval,
-            exp.CurrentTimestamp: self._now,
-            exp.CurrentDate: self._today,
-            exp.DateBin: self._date_bin,
-            exp.TimestampTrunc: self._date_trunc,
-            exp.Extract: self._date_part,
+            exp.Interval: partial(sql_times.type_interval, self.type_of),
+            exp.CurrentTimestamp: partial(sql_times.type_now, self.type_of),
+            exp.UnixToTime: lambda node, scope: sql_times.type_to_timestamp(
+                self.type_of, node, node.this, scope, _TO_TIMESTAMP["to_timestamp"]
+            ),
+            exp.CurrentDate: partial(sql_times.type_today, self.type_of),
+            exp.DateBin: partial(sql_times.type_date_bin, self.type_of),
+            exp.TimestampTrunc: partial(sql_times.type_date_trunc, self.type_of),
+            exp.Extract: partial(sql_times.type_date_part, self.type_of),
             exp.Count: self._count,
             exp.Sum: self._sum,
             exp.ArrayAgg: self._array_agg,
@@ -250,6 +163,7 @@ class Expressions:
         """Bring both sides to one type. `left` and `others` may be replaced in their tree."""
         holder, key = left.parent, left.arg_key
         assert holder is not None
+        assert key is not None
         have = self.type_of(left, scope)
         left = holder.args[key]
         parents = [(other.parent, other.arg_key, other.index) for other in others]
@@ -261,8 +175,9 @@ class Expressions:
         coerce(left, have, common)
         for (parent, name, index), one in zip(parents, types, strict=True):
             assert parent is not None
+            assert name is not None
             value = parent.args[name]
-            coerce(value[index] if isinstance(value, list) else value, one, common)
+            coerce(value if index is None else value[index], one, common)
         return common
 
     def _note_ids(self, left: exp.Expression, others: list[exp.Expression], scope: Scope) -> None:
@@ -317,19 +232,18 @@ class Expressions:
     # -- arithmetic
 
     def _arithmetic(self, node: exp.Expression, scope: Scope) -> SqlType:
-        left_interval, right_interval = (
-            _literal_interval(node.this),
-            _literal_interval(node.expression),
-        )
-        if right_interval is not None:
-            return self._shift(node, node.this, right_interval, scope)
-        if left_interval is not None:
-            return self._shift(node, node.expression, left_interval, scope)
+        for time, other in (
+            (node.this, node.args["expression"]),
+            (node.args["expression"], node.this),
+        ):
+            interval = sql_times.literal_interval(other)
+            if interval is not None:
+                return sql_times.type_shift(self.type_of, node, time, interval, scope)
         left = self.type_of(node.this, scope)
         right = self.type_of(node.expression, scope)
         both = {left, right}
         if both & (TIMES | DURATIONS):
-            return self._time_arithmetic(node, left, right)
+            return sql_times.type_difference(node, left, right)
         if not both <= NUMBERS | {"null", "text"} or both == {"text"}:
             msg = f"Error during planning: Cannot coerce arithmetic expression {left} with {right}"
             raise SqlError(msg)
@@ -345,50 +259,6 @@ class Expressions:
             node.set("typed", True)
             node.set("safe", False)
         return common
-
-    def _time_arithmetic(self, node: exp.Expression, left: SqlType, right: SqlType) -> SqlType:
-        is_difference = isinstance(node, exp.Sub)
-        if not isinstance(node, exp.Add | exp.Sub):
-            msg = f"Error during planning: Cannot coerce arithmetic expression {left} with {right}"
-            raise SqlError(msg)
-        in_ns = "timestamp_ns" in {left, right} or "duration_ns" in {left, right}
-        for side, have in ((node.this, left), (node.expression, right)):
-            if have in TIMES | {"text"}:
-                coerce(side, have, "timestamp_ns" if in_ns else "timestamp")
-            elif have in DURATIONS and in_ns:
-                coerce(side, have, "duration_ns")
-        times = [have for have in (left, right) if have in TIMES | {"text"}]
-        if len(times) == 2 and not is_difference:
-            msg = f"Error during planning: Cannot coerce arithmetic expression {left} + {right}"
-            raise SqlError(msg)
-        if len(times) == 1:
-            return "timestamp_ns" if in_ns else "timestamp"
-        return "duration_ns" if in_ns else "duration"
-
-    def _shift(
-        self, node: exp.Expression, time: exp.Expression, interval: Interval, scope: Scope
-    ) -> SqlType:
-        """A time, date or duration and an INTERVAL."""
-        holder = exp.Paren(this=time.copy())
-        have = self.type_of(holder.this, scope)
-        sign = -1 if isinstance(node, exp.Sub) else 1
-        if have in {"date", "text", "null"}:
-            changed = coerced(holder.this, have, "timestamp_ns")
-            holder = exp.Paren(this=changed or holder.this)
-            have = "timestamp_ns"
-        if have not in TIMES | DURATIONS or not isinstance(node, exp.Add | exp.Sub):
-            msg = f"Error during planning: Cannot coerce arithmetic expression {have} with Interval"
-            raise SqlError(msg)
-        in_ns = have in {"timestamp_ns", "duration_ns"}
-        shifted: exp.Expression = holder
-        if interval.months:
-            if have != "timestamp":
-                msg = "This feature is not implemented: months added to a time of nanoseconds"
-                raise SqlError(msg)
-            shifted = call("add_months", shifted, number(sign * interval.months))
-        step = interval.fixed_ns if in_ns else interval.fixed_ns // NS_A_MS
-        node.replace(exp.Paren(this=exp.Add(this=shifted, expression=number(sign * step))))
-        return have
 
     def _concatenation(self, node: exp.Expression, scope: Scope) -> SqlType:
         for key in ("this", "expression"):
@@ -430,8 +300,8 @@ class Expressions:
         name = node.args["to"].this
         word = str(getattr(name, "value", name)).upper()
         if word == "INTERVAL" and isinstance(node.this, exp.Literal):
-            return self._interval(node, scope)
-        want = _CASTS.get(word)
+            return sql_times.type_interval(self.type_of, node, scope)
+        want = CASTS.get(word)
         if want is None:
             msg = f"This feature is not implemented: CAST to {word}"
             raise SqlError(msg)
@@ -439,69 +309,6 @@ class Expressions:
         is_strict = not isinstance(node, exp.TryCast)
         node.replace(_converted(node.this, have, want, is_strict=is_strict))
         return want
-
-    def _interval(self, node: exp.Expression, _scope: Scope) -> SqlType:
-        interval = _literal_interval(node)
-        if interval is None:
-            msg = "This feature is not implemented: INTERVAL of an expression"
-            raise SqlError(msg)
-        node.replace(exp.Literal.string(interval.encoded()))
-        return "interval"
-
-    # -- time
-
-    def _now(self, node: exp.Expression, _scope: Scope) -> SqlType:
-        node.replace(
-            exp.Paren(this=exp.Mul(this=call("now_ms"), expression=exp.Literal.number(NS_A_MS)))
-        )
-        return "timestamp_ns"
-
-    def _today(self, node: exp.Expression, _scope: Scope) -> SqlType:
-        node.replace(call("date_of_ms", call("now_ms")))
-        return "date"
-
-    def _date_bin(self, node: exp.Expression, scope: Scope) -> SqlType:
-        interval = _literal_interval(node.this)
-        if interval is None or interval.months or interval.fixed_ns <= 0:
-            msg = "This feature is not implemented: date_bin without a literal, positive INTERVAL"
-            raise SqlError(msg)
-        time, have = self._time(node.expression, scope)
-        origin: exp.Expression = number(0)
-        given = node.args.get("unit") or node.args.get("origin")
-        if given is not None:
-            start, kind = self._time(given, scope)
-            origin = coerced(start, kind, have) or start
-        in_ns = have == "timestamp_ns"
-        size = number(interval.fixed_ns if in_ns else max(interval.fixed_ns // NS_A_MS, 1))
-        since = exp.Paren(this=exp.Sub(this=time, expression=origin.copy()))
-        # Rounds down also before the origin, where a remainder is negative.
-        rest = exp.Paren(this=exp.Mod(this=since.copy(), expression=size.copy()))
-        rest = exp.Paren(this=exp.Add(this=rest, expression=size.copy()))
-        rest = exp.Paren(this=exp.Mod(this=rest, expression=size))
-        node.replace(exp.Paren(this=exp.Sub(this=time.copy(), expression=rest)))
-        return have
-
-    def _time(self, node: exp.Expression, scope: Scope) -> tuple[exp.Expression, SqlType]:
-        """An operand of a time function, typed apart from its tree, and which time it is."""
-        holder = exp.Paren(this=node.copy())
-        have = self.type_of(holder.this, scope)
-        if have in TIMES:
-            return holder.copy(), have
-        return coerced(holder.this, have, "timestamp_ns") or holder.this, "timestamp_ns"
-
-    def _date_trunc(self, node: exp.Expression, scope: Scope) -> SqlType:
-        time, have = self._time(node.this, scope)
-        unit = exp.Literal.string(node.args["unit"].name.lower())
-        in_ms = coerced(time, have, "timestamp") or time
-        truncated = call("trunc_ms", unit, in_ms)
-        node.replace(coerced(truncated, "timestamp", have) or truncated)
-        return have
-
-    def _date_part(self, node: exp.Expression, scope: Scope) -> SqlType:
-        time, have = self._time(node.expression, scope)
-        unit = exp.Literal.string(node.this.name.lower())
-        node.replace(call("part_of_ms", unit, coerced(time, have, "timestamp") or time))
-        return "i32"
 
     # -- aggregates
 
@@ -524,9 +331,9 @@ class Expressions:
 
     def _array_agg(self, node: exp.Expression, scope: Scope) -> SqlType:
         have = self.type_of(node.this, scope)
-        text = to_text(node.this, have) if have not in _LISTS else None
+        text = to_text(node.this, have) if have not in LISTS else None
         node.replace(call("json_group_array", text or node.this))
-        return _LISTS.get(have, "list_text")
+        return LISTS.get(have, "list_text")
 
     def _group_concat(self, node: exp.Expression, scope: Scope) -> SqlType:
         arguments = [node.this, node.args.get("separator")]
@@ -538,7 +345,7 @@ class Expressions:
         for element in node.expressions:
             common = unify(common, self.type_of(element, scope))
         node.replace(call("json_array", *node.expressions))
-        return _LISTS.get(common, "list_text")
+        return LISTS.get(common, "list_text")
 
     def _filter(self, node: exp.Expression, scope: Scope) -> SqlType:
         self.type_of(node.expression.this, scope)
@@ -570,14 +377,13 @@ class Expressions:
         arguments = list(node.expressions)
         match name:
             case "now":
-                return self._now(node, scope)
+                return sql_times.type_now(self.type_of, node, scope)
             case "to_unixtime":
-                time, have = self._time(_only(name, arguments), scope)
-                node.replace(call("part_of_ms", exp.Literal.string("epoch"),
-                                  coerced(time, have, "timestamp") or time))  # fmt: skip
-                return "i64"
-            case "to_timestamp" | "to_timestamp_seconds" | "from_unixtime" | "to_timestamp_millis":
-                return self._to_timestamp(node, name, _only(name, arguments), scope)
+                argument = _only(name, arguments)
+                return sql_times.type_unixtime(self.type_of, node, argument, scope)
+            case _ if name in _TO_TIMESTAMP:
+                argument, unit_ns = _only(name, arguments), _TO_TIMESTAMP[name]
+                return sql_times.type_to_timestamp(self.type_of, node, argument, scope, unit_ns)
             case "make_array":
                 node.replace(replaced := exp.Array(expressions=[a.copy() for a in arguments]))
                 return self._array(replaced, scope)
@@ -588,22 +394,10 @@ class Expressions:
             case _:
                 return self._function(node, name, arguments, scope)
 
-    def _to_timestamp(
-        self, node: exp.Expression, name: str, argument: exp.Expression, scope: Scope
-    ) -> SqlType:
-        holder = exp.Paren(this=argument.copy())
-        have = self.type_of(holder.this, scope)
-        if have in NUMBERS:
-            factor = NS_A_MS if name == "to_timestamp_millis" else 1_000 * NS_A_MS
-            node.replace(exp.Paren(this=exp.Mul(this=holder, expression=number(factor))))
-        else:
-            node.replace(coerced(holder.this, have, "timestamp_ns") or holder)
-        return "timestamp_ns"
-
     def _function(
         self, node: exp.Expression, name: str, arguments: list[exp.Expression], scope: Scope
     ) -> SqlType:
-        found = FUNCTIONS.get(_SPELLINGS.get(name, name))
+        found = FUNCTIONS.get(SPELLINGS.get(name, name))
         if found is None:
             msg = f"Error during planning: Invalid function '{name}'."
             raise SqlError(msg)
@@ -676,22 +470,6 @@ def _only(name: str, arguments: list[exp.Expression]) -> exp.Expression:
         msg = f"Error during planning: Function '{name}' takes 1 argument, not {len(arguments)}"
         raise SqlError(msg)
     return arguments[0]
-
-
-def _literal_interval(node: exp.Expression | None) -> Interval | None:
-    """The INTERVAL that a node spells, or None if it is something else."""
-    while isinstance(node, exp.Paren):
-        node = node.this
-    if isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal):
-        unit = node.args.get("unit")
-        return read_interval(node.this.name, "" if unit is None else unit.name)
-    if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):
-        name = node.args["to"].this
-        if str(getattr(name, "value", name)).upper() == "INTERVAL" or isinstance(
-            name, exp.Interval
-        ):
-            return read_interval(node.this.name, "")
-    return None
 
 
 def _is_zero(node: exp.Expression) -> bool:

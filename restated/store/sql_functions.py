@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from restated.core.awaits import restored
 from restated.model.ids import IdError, parse_invocation_id, partition_key
-from restated.model.records import AttemptError, Await, Failure, ServiceDefinition
+from restated.model.records import AttemptError, Failure, ServiceDefinition
 from restated.protocol.readable import (
     awaited_json,
     completion_id_of_call,
@@ -186,7 +187,7 @@ def _date_part(unit: Value, value: Value) -> int | float | None:
     }
     part = parts.get(str(unit).lower())
     if part is None:
-        msg = f"Date part '{unit}' not supported"
+        msg = f"Date part '{unit!s}' not supported"
         raise SqlValueError(msg)
     return part()
 
@@ -303,7 +304,7 @@ def _leaves(packed: Value, prefix: str) -> str | None:
     if not isinstance(packed, bytes):
         return None
     found: list[int] = []
-    open_trees = [msgspec.msgpack.decode(packed, type=Await)]
+    open_trees = [restored(packed)]
     while open_trees:
         tree = open_trees.pop()
         found += [int(name[1:]) for name in tree.on if name[0] == prefix and name[1] != ":"]
@@ -314,7 +315,7 @@ def _leaves(packed: Value, prefix: str) -> str | None:
 def _awaited_json(packed: Value) -> str | None:
     if not isinstance(packed, bytes):
         return None
-    return awaited_json(msgspec.msgpack.decode(packed, type=Await))
+    return awaited_json(restored(packed))
 
 
 # -- what translated statements call
@@ -359,16 +360,16 @@ def _cast_bool(value: Value) -> int | None:
         return 1
     if word in {"false", "f", "no", "n", "0", "off"}:
         return 0
-    msg = f"Cast error: Cannot cast value '{value}' to value of Boolean type"
+    msg = f"Cast error: Cannot cast value '{value!s}' to value of Boolean type"
     raise SqlValueError(msg)
 
 
-def _largest(*values: Value) -> Value:
-    return max((v for v in values if v is not None), default=None)  # type: ignore[type-var]  # one type, the dialect checked
+def _largest(*values: Any) -> Value:  # noqa: ANN401 - of one type, the dialect saw to it
+    return max((value for value in values if value is not None), default=None)
 
 
-def _smallest(*values: Value) -> Value:
-    return min((v for v in values if v is not None), default=None)  # type: ignore[type-var]  # one type, the dialect checked
+def _smallest(*values: Any) -> Value:  # noqa: ANN401 - of one type, the dialect saw to it
+    return min((value for value in values if value is not None), default=None)
 
 
 def _split_part(text: Value, separator: Value, position: Value) -> str | None:

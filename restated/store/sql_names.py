@@ -4,6 +4,7 @@ Lives here: `display_name`: `count(*)`, `Int64(1) + Int64(1)`, `max(sys_invocati
 Does not: anything else; strings that were taken out of the text stand as NUL, name, NUL.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from sqlglot import exp
@@ -32,42 +33,52 @@ def display_name(projection: exp.Expression, scope: Scope) -> str:
     return _shown(projection, scope)[:NAME_CHARACTERS_MAX]
 
 
-def _shown(node: exp.Expression, scope: Scope) -> str:  # noqa: PLR0911 - one kind, one form
+def _shown(node: exp.Expression, scope: Scope) -> str:
+    leaf = _LEAVES.get(type(node))
+    if leaf is not None:
+        return leaf(node)
     match node:
         case exp.Column():
             name = folded(node.this)
             found = scope.find(name, folded(node.args.get("table")))
-            return name if found is None or not found[1].name else f"{found[1].name}.{name}"
-        case exp.Literal():
-            if node.is_string:
-                return f'Utf8("{node.name}")'
-            return f"Int64({node.name})" if node.name.isdigit() else f"Float64({node.name})"
-        case exp.Placeholder():
-            return f'Utf8("\0{node.name}\0")'
-        case exp.Boolean():
-            return f"Boolean({str(bool(node.this)).lower()})"
-        case exp.Null():
-            return "NULL"
-        case exp.Star():
-            return "*"
+            return name if found is None else found[1].shown(found[0])
         case exp.Paren() | exp.Cast():
             return _shown(node.this, scope)
         case exp.Neg() if isinstance(node.this, exp.Literal):
             return _shown(node.this, scope).replace("(", "(-", 1)
         case exp.Distinct():
             return "DISTINCT " + ",".join(_shown(one, scope) for one in node.expressions)
-        case exp.Anonymous():
-            return _called(str(node.this).lower(), node.expressions, scope)
-        case exp.Func() if not isinstance(node, exp.And | exp.Or | exp.Case | exp.Cast):
-            return _called(_function_name(node), _arguments(node), scope)
         case exp.Binary() if type(node) in _OPERATORS:
             operator = _OPERATORS[type(node)]
             return f"{_shown(node.this, scope)} {operator} {_shown(node.expression, scope)}"
-        case _:
+        case exp.Func() if type(node) is not exp.Case:
+            return _called(node, scope)
+        case _:  # CASE, IN, BETWEEN, ...
             return node.sql(dialect="postgres", comments=False)
 
 
-def _called(name: str, arguments: list[exp.Expression], scope: Scope) -> str:
+def _literal(node: exp.Expression) -> str:
+    if node.args.get("is_string"):
+        return f'Utf8("{node.name}")'
+    if node.name.isdigit():
+        return f"Int64({node.name})"
+    return f"Float64({float(node.name):g})"
+
+
+_LEAVES: Final[dict[type[exp.Expression], Callable[[exp.Expression], str]]] = {
+    exp.Literal: _literal,
+    exp.Placeholder: lambda node: f'Utf8("\0{node.name}\0")',
+    exp.Boolean: lambda node: f"Boolean({str(bool(node.this)).lower()})",
+    exp.Null: lambda _: "NULL",
+    exp.Star: lambda _: "*",
+}
+
+
+def _called(node: exp.Func, scope: Scope) -> str:
+    if isinstance(node, exp.Anonymous):
+        name, arguments = str(node.this).lower(), list(node.expressions)
+    else:
+        name, arguments = _function_name(node), _arguments(node)
     return f"{name}({','.join(_shown(argument, scope) for argument in arguments)})"
 
 

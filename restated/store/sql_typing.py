@@ -21,6 +21,7 @@ NUMBERS: Final[frozenset[SqlType]] = INTEGERS | {"f64", "key"}
 TIMES: Final[frozenset[SqlType]] = frozenset({"timestamp", "timestamp_ns"})
 DURATIONS: Final[frozenset[SqlType]] = frozenset({"duration", "duration_ns"})
 NS_A_MS: Final = 1_000_000
+UNNAMED_PREFIX: Final = "sql$query"  # how queries in FROM without an alias are called
 
 _SIGNED: Final[frozenset[SqlType]] = frozenset({"i32", "i64"})
 
@@ -34,6 +35,11 @@ class Source:
         self.name = name
         self.columns = columns
         self.table = table
+
+    def shown(self, column: SqlColumn) -> str:
+        """A column as clients are told of it."""
+        is_named = self.name and not self.name.startswith(UNNAMED_PREFIX)
+        return f"{self.name}.{column.name}" if is_named else column.name
 
 
 class Scope:
@@ -62,7 +68,7 @@ class Scope:
 
     def field_names(self) -> list[str]:
         """Every column, qualified, as error texts list them."""
-        return [f"{source.name}.{c.name}" for source in self.sources for c in source.columns]
+        return [source.shown(column) for source in self.sources for column in source.columns]
 
 
 def folded(identifier: exp.Expression | None) -> str:
@@ -91,7 +97,7 @@ def cast(node: exp.Expression, kind: str) -> exp.Expression:
 
 def unify(left: SqlType, right: SqlType) -> SqlType:
     """The type in which values of both can stand in one column."""
-    if left == right or right == "null":
+    if right in {left, "null"}:
         return left
     if left == "null":
         return right
@@ -131,7 +137,7 @@ def comparable(left: SqlType, right: SqlType) -> SqlType:
 
 def coerce(node: exp.Expression, have: SqlType, want: SqlType) -> None:
     """Replace `node` in its tree so that its value is kept as `want`."""
-    if have == want or have == "null":
+    if have in {want, "null"}:
         return
     changed = coerced(node, have, want)
     if changed is not None:
