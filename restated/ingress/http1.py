@@ -10,6 +10,7 @@ to notice that the client is gone: an ordinary request needs no switch between t
 """
 
 import logging
+import os
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -80,7 +81,8 @@ class Connection:
     """One accepted connection. `serve` returns when it is over; the caller closes it."""
 
     __slots__ = (
-        "_buffer", "_dates", "_head", "_head_bytes", "_ingress", "_limits", "_monotonic_ms",
+        "_buffer", "_dates", "_descriptor", "_head", "_head_bytes", "_ingress", "_limits",
+        "_monotonic_ms",
         "_stream", "_watch_ended", "_watch_scope", "deadline_ms", "is_idle", "is_stopping",
         "scope", "waiting_since_ms",
     )  # fmt: skip
@@ -91,6 +93,7 @@ class Connection:
         self._limits = ingress.limits
         self._monotonic_ms = ingress.clock.monotonic_ms
         self._dates = dates
+        self._descriptor = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1
         self._buffer = b""
         self._head_bytes = b""  # of the last request: clients repeat themselves
         self._head: Head | None = None
@@ -257,6 +260,10 @@ class Connection:
 
     async def _send(self, data: bytes) -> None:
         """Send all; the deadline of a peer that does not read starts again each 256 KiB (M4)."""
+        if self._descriptor >= 0 and not self._buffer:
+            data = data[self._send_now(data) :]
+            if not data:
+                return
         send_ms = self._limits.send_s * 1000
         self.deadline_ms = self._monotonic_ms() + send_ms
         if len(data) <= SEND_BYTES:
@@ -266,6 +273,19 @@ class Connection:
         for start in range(0, len(data), SEND_BYTES):
             await self._stream.send_all(view[start : start + SEND_BYTES])
             self.deadline_ms = self._monotonic_ms() + send_ms
+
+    def _send_now(self, data: bytes) -> int:
+        """Write what the socket takes at once; 0 when it is full.
+
+        Trio's own send yields to the scheduler even when it need not wait: 10 us an answer.
+        Receiving the next request yields anyway.
+        """
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
     def _rendered(self, response: Response, head: Head, *, keeps_alive: bool) -> bytes:
         status = response.status
