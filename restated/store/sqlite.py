@@ -299,14 +299,15 @@ class SqliteStore:
         started_ms = self._clock.monotonic_ms()
         try:
             if self._is_single:
-                left = _move_log(self._checkpointer)
+                moved = _move_log(self._checkpointer)
             else:
-                left = await self._in_checkpoint_thread(lambda: _move_log(self._checkpointer))
+                moved = await self._in_checkpoint_thread(lambda: _move_log(self._checkpointer))
         except BaseException as error:
             raise self._fail("checkpoint", error) from error
         self.checkpoint_count += 1
         self.checkpoint_seconds += (self._clock.monotonic_ms() - started_ms) / 1000
-        self._has_rest = left > 0
+        left = self._wal_frames > moved
+        self._has_rest = left
         limits = self._limits
         self._checkpoint_at_bytes = limits.checkpoint_wal_bytes
         if left:  # tried again after some growth, not at each commit: something may pin the WAL
@@ -355,14 +356,23 @@ class SqliteStore:
         self._is_closed = True
         try:
             if self._failure is None:
-                with trio.CancelScope(shield=True):
-                    await self.checkpoint()
+                await self.checkpoint()
         finally:
             for worker in (self._commit_thread, self._checkpoint_thread):
                 if worker is not None:
                     worker.stop()
-            for rows in (self._reader.connection, self._checkpointer, self._writer.connection):
-                rows.close(force=True)
+            self._close_files()
+
+    def _close_files(self) -> None:
+        had_failed = self._failure is not None
+        writer, reader = self._writer.connection, self._reader.connection
+        try:
+            for connection in (reader, self._checkpointer, writer):
+                connection.close(force=True)
+        except apsw.Error as error:
+            if not had_failed:  # else it is told already
+                raise self._fail("close", error) from error
+        finally:
             if self._lock is not None:
                 os.close(self._lock)
             self._failure = self._failure or StoreFailedError("the store is closed")
@@ -378,9 +388,15 @@ class SqliteStore:
 
 
 def _move_log(connection: apsw.Connection) -> int:
-    """A checkpoint that waits for nobody; the number of frames that it had to leave."""
-    total, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    return total - moved
+    """A checkpoint that waits for nobody; the number of frames, from the first, that are moved.
+
+    0 when another checkpoint is at work, ours or that of a tool: it is tried again after growth.
+    """
+    try:
+        _, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    except apsw.BusyError:
+        return 0
+    return moved
 
 
 def _payload_bytes(writes: Sequence[Write]) -> int:
@@ -431,12 +447,14 @@ async def open_sqlite(
             )
     except (apsw.Error, OSError, StoreRefusedError) as error:
         for connection in opened:
-            connection.close(force=True)
+            startup.abandon(connection)
         if lock is not None:
             os.close(lock)
         if isinstance(error, StoreRefusedError):
             raise
         msg = f"cannot open the database in {directory}: {error}"
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            msg = f"the database is damaged ({error}); restore a backup into {directory}"
         raise StoreRefusedError(msg) from error
     return SqliteStore(
         (opened[0], opened[1], opened[2]),

@@ -16,6 +16,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ PAGE_BYTES: Final = 2048
 1,024: 4.6 KB to storage and 46 us of CPU; 2,048: 5.6 KB, 40 us; 4,096: 7.6 KB, 42 us.
 """
 _LOCK_NAME: Final = "lock"
+BUSY_MS: Final = 5_000  # how long another connection may stand in the way at start
 
 
 class StoreLimits(Record):
@@ -131,7 +133,25 @@ def connect(
     work under `synchronous=NORMAL` (4.1).
     """
     connection = apsw.Connection(filename, vfs=vfs, statementcachesize=512)
-    connection.set_busy_timeout(5_000)
+    try:
+        _configure(connection, limits, exclusive=exclusive)
+    except BaseException:
+        abandon(connection)
+        raise
+    return connection
+
+
+def abandon(connection: apsw.Connection) -> None:
+    """Close after an error that is about to be raised; never leave it to garbage collection (4.7).
+
+    Closing may meet the same fault again, and the first error is the one to tell.
+    """
+    with suppress(apsw.Error, OSError):
+        connection.close(force=True)
+
+
+def _configure(connection: apsw.Connection, limits: StoreLimits, *, exclusive: bool) -> None:
+    connection.set_busy_timeout(BUSY_MS)
     for option in (
         apsw.SQLITE_DBCONFIG_DQS_DML,
         apsw.SQLITE_DBCONFIG_DQS_DDL,
@@ -152,7 +172,6 @@ def connect(
     _set(connection, "temp_store", 2)
     keep = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
-    return connection
 
 
 def _set(connection: apsw.Connection, name: str, value: int | str) -> None:

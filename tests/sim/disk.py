@@ -6,6 +6,7 @@ Does not: what is stored (tests); processes and networks (the rest of tests/sim)
 There is no shared memory, so a database on it needs `single_connection=True`.
 """
 
+import ctypes
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,8 +45,8 @@ def _apply(image: bytearray, offset: int, content: bytes | None, keeps: Callable
 class Disk:
     """Files of one machine. `cut_at`: that call and all later ones fail with PowerCutError.
 
-    `faults`: call number -> the exception that this call raises; a failed sync marks its pages
-    clean, as Linux does (reliability.md 1.5).
+    `faults`: call number -> makes the exception that this call raises; a failed sync marks its
+    pages clean, as Linux does (reliability.md 1.5).
     """
 
     def __init__(self, seed: int) -> None:
@@ -54,7 +55,7 @@ class Disk:
         self.durable_files: dict[str, _Inode] = {}
         self.calls = 0
         self.cut_at: int | None = None
-        self.faults: dict[int, Exception] = {}
+        self.faults: dict[int, Callable[[], Exception]] = {}
 
     def tick(self) -> None:
         """Count one call that reaches the disk."""
@@ -63,7 +64,7 @@ class Disk:
             raise PowerCutError
         fault = self.faults.get(self.calls)
         if fault is not None:
-            raise fault
+            raise fault()
 
     def lose_power(self) -> None:
         """Keep what was synced and an arbitrary, torn part of the rest; then work again."""
@@ -98,6 +99,7 @@ class _File:
         self._disk = disk
         self._inode = inode
         self._syncs_directory = syncs_directory
+        self._keeps_log = False
 
     def xClose(self) -> None: ...
 
@@ -132,7 +134,14 @@ class _File:
         return len(self._inode.cached)
 
     def xFileControl(self, op: int, pointer: int) -> bool:
-        return False
+        if op != apsw.SQLITE_FCNTL_PERSIST_WAL:
+            return False
+        flag = ctypes.c_int.from_address(pointer)
+        if flag.value < 0:
+            flag.value = self._keeps_log
+        else:
+            self._keeps_log = bool(flag.value)
+        return True
 
     def xLock(self, level: int) -> None: ...
 
