@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import trio
     from trio_websocket import WebSocketConnection
 
-Value: TypeAlias = str | int | float | bool | list["Value"] | dict[str, "Value"] | None
-DbRow: TypeAlias = dict[str, Value]
+DbRow: TypeAlias = dict[str, object]  # JSON values
 Operation = Literal["cancel", "kill", "pause", "resume", "purge", "purge-journal", "restart-as-new"]
 
 SOCKET: Final = "admin.sock"
@@ -95,8 +94,8 @@ class HandlerView(msgspec.Struct, frozen=True, omit_defaults=True):
     inactivity_timeout: str | None = None
     abort_timeout: str | None = None
     enable_lazy_state: bool | None = None
-    input_json_schema: Value = None
-    output_json_schema: Value = None
+    input_json_schema: object = None
+    output_json_schema: object = None
     retry_policy: RetryPolicyView = RetryPolicyView()
     info: tuple[Hint, ...] = ()
 
@@ -160,6 +159,30 @@ class DeploymentView(_DeploymentView, frozen=True, omit_defaults=True):
     """A deployment with its services in full."""
 
     services: tuple[ServiceView, ...] = ()
+
+
+class DeploymentList(msgspec.Struct, frozen=True):
+    """Every deployment."""
+
+    deployments: tuple[DeploymentItem, ...]
+
+
+class ServiceList(msgspec.Struct, frozen=True):
+    """Every service."""
+
+    services: tuple[ServiceView, ...]
+
+
+class HandlerList(msgspec.Struct, frozen=True):
+    """Every handler of a service."""
+
+    handlers: tuple[HandlerView, ...]
+
+
+class NewInvocation(msgspec.Struct, frozen=True):
+    """The answer to a restart."""
+
+    new_invocation_id: str
 
 
 class Registered(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -282,7 +305,7 @@ class AdminClient:
 
     def deployments(self) -> list[DeploymentItem]:
         """Every deployment, newest first."""
-        answer = self._get("/deployments", dict[str, list[DeploymentItem]])["deployments"]
+        answer = self._get("/deployments", DeploymentList).deployments
         return sorted(answer, key=lambda one: (one.created_at, one.id), reverse=True)
 
     def deployment(self, deployment_id: str) -> DeploymentView:
@@ -301,7 +324,7 @@ class AdminClient:
 
     def services(self) -> list[ServiceView]:
         """The latest revision of every service, by name."""
-        answer = self._get("/services", dict[str, list[ServiceView]])["services"]
+        answer = self._get("/services", ServiceList).services
         return sorted(answer, key=lambda one: one.name)
 
     def service(self, name: str) -> ServiceView:
@@ -342,9 +365,9 @@ class AdminClient:
 
     def version(self) -> str:
         """The version of the admin API."""
-        return str(self._get("/version", dict[str, Value])["version"])
+        return str(self._get("/version", dict[str, object])["version"])
 
-    async def tail(self, filters: Mapping[str, str], show: Callable[[bytes], None]) -> None:
+    async def tail(self, filters: Sequence[tuple[str, str]], show: Callable[[bytes], None]) -> None:
         """Give each change to `show`, one JSON document each, until the daemon closes.
 
         UnreachableError, RefusedError; cancel it to stop.

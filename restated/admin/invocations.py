@@ -8,13 +8,13 @@ Source: admin.md 6, 7.
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from restated.admin.app import AdminDeps
+from restated.admin.bodies import BatchBody, StateBody
 from restated.admin.exchange import (
     RequestError,
     answer,
@@ -53,19 +53,6 @@ _SHORT_REASONS: Final = {
         "Invocation '{}' cannot be restarted because the input is not available"
     ),
 }
-_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-
-
-class _Batch(msgspec.Struct, frozen=True, kw_only=True):
-    invocation_ids: list[str]
-    deployment: str | None = None
-
-
-class _State(msgspec.Struct, frozen=True, kw_only=True):
-    object_key: str
-    new_state: dict[str, str | list[_Byte]]
-    version: str | None = None
-    scope: str | None = None
 
 
 class _Choice(Record):
@@ -173,7 +160,7 @@ async def batch(request: Request) -> Response:
     operation = str(request.path_params["operation"])
     if operation not in _BATCHES:
         return empty(404)
-    asked = await json_body(request, _Batch)
+    asked = await json_body(request, BatchBody)
     if len(asked.invocation_ids) > BATCH_MAX:
         return failure(
             400,
@@ -311,7 +298,7 @@ def _choice_in_query(request: Request, default: str) -> str:
     return _checked_choice(value, "query parameter")
 
 
-def _choice_in_batch(asked: _Batch, default: str) -> str:
+def _choice_in_batch(asked: BatchBody, default: str) -> str:
     return _checked_choice(asked.deployment or default, "request field")
 
 
@@ -362,7 +349,7 @@ async def put_state(request: Request) -> Response:
     """
     deps = deps_of(request)
     name = str(request.path_params["service"])
-    asked = await json_body(request, _State)
+    asked = await json_body(request, StateBody)
     scope = asked.scope or ""
     if not _SCOPE.match(scope):
         return failure(

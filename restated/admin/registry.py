@@ -7,7 +7,7 @@ objects look like (render.py).
 Source: admin.md 4, 5.
 """
 
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -15,6 +15,12 @@ from starlette.responses import Response
 
 from restated.admin import render
 from restated.admin.app import AdminDeps
+from restated.admin.bodies import (
+    PatchServiceBody,
+    RegisterHttp,
+    RegisterLambda,
+    UpdateDeploymentBody,
+)
 from restated.admin.exchange import (
     RequestError,
     answer,
@@ -48,47 +54,6 @@ from restated.model.records import Deployment, Options, Transport
 replace = msgspec.structs.replace
 
 NO_VARIANT: Final = "data did not match any variant of untagged enum RegisterDeploymentRequest"
-HEADERS_MAX: Final = 100  # additional headers of one deployment
-_HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}\Z")]
-_HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e\t]{0,8192}\Z")]
-_Headers = Annotated[dict[_HeaderName, _HeaderValue], msgspec.Meta(max_length=HEADERS_MAX)]
-
-
-class _Common(msgspec.Struct, frozen=True, kw_only=True):
-    additional_headers: _Headers | None = None
-    metadata: dict[str, str] | None = None
-    breaking: bool = False
-    force: bool | None = None
-    dry_run: bool = False
-
-
-class _RegisterHttp(_Common, frozen=True, kw_only=True):
-    uri: str
-    use_http_11: bool = False
-
-
-class _RegisterLambda(_Common, frozen=True, kw_only=True):
-    arn: str
-    assume_role_arn: str | None = None
-
-
-class _Update(msgspec.Struct, frozen=True, kw_only=True):
-    uri: str | None = None
-    arn: str | None = None
-    assume_role_arn: str | None = None
-    additional_headers: _Headers | None = None
-    use_http_11: bool | None = None
-    overwrite: bool = False
-    dry_run: bool = False
-
-
-class _PatchService(msgspec.Struct, frozen=True, kw_only=True):
-    public: bool | None = None
-    idempotency_retention: str | None = None
-    workflow_completion_retention: str | None = None
-    journal_retention: str | None = None
-    inactivity_timeout: str | None = None
-    abort_timeout: str | None = None
 
 
 # -- deployments
@@ -147,7 +112,7 @@ async def update_deployment(request: Request) -> Response:
     """Change a deployment in place: its address, its headers."""
     deps = deps_of(request)
     stored = _known(deps, deployment_in_path(request))
-    asked = await json_body(request, _Update)
+    asked = await json_body(request, UpdateDeploymentBody)
     _check_kind(stored, asked)
     draft = _updated(stored, asked)
     manifest = None
@@ -192,13 +157,13 @@ async def list_services(request: Request) -> Response:
 
 async def get_service(request: Request) -> Response:
     """The latest revision of one service."""
-    return answer(render.service(_service(request)))
+    return answer(render.service(service_in_path(request)))
 
 
 async def patch_service(request: Request) -> Response:
     """Change settings of the latest revision of a service."""
     deps = deps_of(request)
-    asked = await json_body(request, _PatchService)
+    asked = await json_body(request, PatchServiceBody)
     name = str(request.path_params["service"])
     options = Options(
         public=asked.public,
@@ -210,12 +175,12 @@ async def patch_service(request: Request) -> Response:
     )
     if options != Options():
         await _submitted(deps, PatchService(name, options))
-    return answer(render.service(_service(request)))
+    return answer(render.service(service_in_path(request)))
 
 
 async def list_handlers(request: Request) -> Response:
     """The handlers of the latest revision of a service."""
-    entry = _service(request)
+    entry = service_in_path(request)
     return answer(
         {"handlers": [render.handler(inner, entry) for inner in entry.handlers.values()]}
     )  # fmt: skip
@@ -236,40 +201,40 @@ async def get_handler(request: Request) -> Response:
 # -- reading
 
 
-def _registration(raw: msgspec.Raw) -> _RegisterHttp | _RegisterLambda:
+def _registration(raw: msgspec.Raw) -> RegisterHttp | RegisterLambda:
     """The HTTP form is tried first, then the Lambda form; what fits neither is 422."""
     try:
-        return msgspec.json.decode(raw, type=_RegisterHttp)
+        return msgspec.json.decode(raw, type=RegisterHttp)
     except msgspec.ValidationError as error:
         reason = shape_reason(str(error))
         if reason.startswith("additional_headers"):
             # Naming what does not fit says more than the reference's fixed text.
             raise unfit(reason) from error
     try:
-        return msgspec.json.decode(raw, type=_RegisterLambda)
+        return msgspec.json.decode(raw, type=RegisterLambda)
     except msgspec.ValidationError as error:
         raise unfit(NO_VARIANT) from error
 
 
-def _draft(deps: AdminDeps, asked: _RegisterHttp | _RegisterLambda) -> Deployment:
+def _draft(deps: AdminDeps, asked: RegisterHttp | RegisterLambda) -> Deployment:
     """The deployment under a new id, before anybody asked it."""
     now_ms = deps.clock.wall_ms()
-    is_http = isinstance(asked, _RegisterHttp)
+    is_http = isinstance(asked, RegisterHttp)
     return Deployment(
         id=ids.deployment_id(now_ms, deps.rng.bytes(ids.ULID_ENTROPY_BYTES)),
-        uri=_http_uri(asked.uri) if isinstance(asked, _RegisterHttp) else _arn(asked.arn),
-        transport=_transport(asked.use_http_11) if isinstance(asked, _RegisterHttp) else "lambda",
+        uri=_http_uri(asked.uri) if isinstance(asked, RegisterHttp) else _arn(asked.arn),
+        transport=_transport(asked.use_http_11) if isinstance(asked, RegisterHttp) else "lambda",
         mode="bidi_stream" if is_http else "request_response",
         protocol_version_min=0,
         protocol_version_max=0,
         headers=msgspec.json.encode(asked.additional_headers or {}),
         metadata=msgspec.json.encode(asked.metadata or {}),
         created_at_ms=now_ms,
-        assume_role_arn=asked.assume_role_arn if isinstance(asked, _RegisterLambda) else None,
+        assume_role_arn=asked.assume_role_arn if isinstance(asked, RegisterLambda) else None,
     )
 
 
-def _updated(stored: Deployment, asked: _Update) -> Deployment:
+def _updated(stored: Deployment, asked: UpdateDeploymentBody) -> Deployment:
     """The stored deployment with what is asked for; without `uri` only headers count."""
     draft = stored
     if asked.additional_headers is not None:
@@ -289,7 +254,7 @@ def _transport(use_http_11: bool) -> Transport:  # noqa: FBT001 - a member of th
     return "http1" if use_http_11 else "http2"
 
 
-def _check_kind(stored: Deployment, asked: _Update) -> None:
+def _check_kind(stored: Deployment, asked: UpdateDeploymentBody) -> None:
     is_lambda = stored.transport == "lambda"
     wants_lambda = asked.arn is not None or asked.assume_role_arn is not None
     if is_lambda and asked.uri is not None:
@@ -326,7 +291,7 @@ def _arn(arn: str) -> str:
         raise RequestError(failure(400, message)) from error
 
 
-def _duration_ms(asked: _PatchService, member: str) -> int | None:
+def _duration_ms(asked: PatchServiceBody, member: str) -> int | None:
     value: str | None = getattr(asked, member)
     if value is None:
         return None
@@ -386,7 +351,8 @@ def _known(deps: AdminDeps, deployment_id: str) -> Deployment:
     return deployment
 
 
-def _service(request: Request) -> ServiceEntry:
+def service_in_path(request: Request) -> ServiceEntry:
+    """The latest revision of the service in the path; RequestError with 404."""
     name = str(request.path_params["service"])
     entry = deps_of(request).catalog.current.services.get(name)
     if entry is None:

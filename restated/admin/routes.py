@@ -8,13 +8,20 @@ Source: admin.md 1, 2.
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from restated.admin import invocations, registry, server
+from restated import client
+from restated.admin import introspect, invocations, openapi, registry, server
 from restated.admin.app import AdminDeps
+from restated.admin.bodies import (
+    PatchServiceBody,
+    RegisterHttp,
+    RegisterLambda,
+    StateBody,
+    UpdateDeploymentBody,
+)
 from restated.admin.exchange import Endpoint, Method, Resource, empty
 from restated.engine.hypercorn_stream import ASGIApp, Receive, Scope, Send
 
@@ -22,78 +29,100 @@ PREFIXES: Final = ("", "/v2", "/v3", "/v4")
 
 
 class AdminRoute(NamedTuple):
-    """One row: an empty summary keeps it out of the OpenAPI document."""
+    """One row: an empty summary keeps it out of the OpenAPI document.
+
+    `request` are the alternatives of the body, `query` the names of query parameters.
+    """
 
     method: Method
     path: str
     endpoint: Endpoint
     summary: str = ""
+    request: tuple[type, ...] = ()
+    response: type | None = None
+    status: int = 200
+    query: tuple[str, ...] = ()
 
 
-async def _query(request: Request) -> Response:
-    from restated.admin.introspect import query
-
-    return await query(request)
-
-
+_ONE: Final = "/invocations/{invocation_id}"
 ROUTES: Final = (
     AdminRoute("GET", "/", server.to_ui),
     AdminRoute("GET", "/ui", server.to_ui),
+    AdminRoute("GET", "/openapi", openapi.admin_document),
     AdminRoute("GET", "/health", server.health, "Check that the server answers"),
     AdminRoute("GET", "/version", server.version, "Versions, features, ingress address"),
     AdminRoute("GET", "/cluster-health", server.cluster_health, "Members of the cluster"),
-    AdminRoute("GET", "/deployments", registry.list_deployments, "List deployments"),
-    AdminRoute("POST", "/deployments", registry.register_deployment, "Register a deployment"),
-    AdminRoute("GET", "/deployments/{deployment}", registry.get_deployment, "Get a deployment"),
     AdminRoute(
-        "PATCH", "/deployments/{deployment}", registry.update_deployment, "Update a deployment"
+        "GET", "/deployments", registry.list_deployments, "List deployments",
+        response=client.DeploymentList,
+    ),
+    AdminRoute(
+        "POST", "/deployments", registry.register_deployment, "Register a deployment",
+        (RegisterHttp, RegisterLambda), client.Registered, 201,
+    ),
+    AdminRoute(
+        "GET", "/deployments/{deployment}", registry.get_deployment, "Get a deployment",
+        response=client.DeploymentView,
+    ),
+    AdminRoute(
+        "PATCH", "/deployments/{deployment}", registry.update_deployment, "Update a deployment",
+        (UpdateDeploymentBody,), client.DeploymentView,
     ),
     AdminRoute("PUT", "/deployments/{deployment}", registry.put_deployment),
     AdminRoute(
-        "DELETE", "/deployments/{deployment}", registry.remove_deployment, "Remove a deployment"
-    ),
-    AdminRoute("GET", "/services", registry.list_services, "List services"),
-    AdminRoute("GET", "/services/{service}", registry.get_service, "Get a service"),
-    AdminRoute("PATCH", "/services/{service}", registry.patch_service, "Change a service"),
-    AdminRoute(
-        "GET", "/services/{service}/handlers", registry.list_handlers, "List handlers of a service"
+        "DELETE", "/deployments/{deployment}", registry.remove_deployment, "Remove a deployment",
+        status=202, query=("force",),
     ),
     AdminRoute(
-        "GET", "/services/{service}/handlers/{handler}", registry.get_handler, "Get a handler"
+        "GET", "/services", registry.list_services, "List services", response=client.ServiceList
     ),
     AdminRoute(
-        "POST", "/services/{service}/state", invocations.put_state, "Replace the state of a key"
+        "GET", "/services/{service}", registry.get_service, "Get a service",
+        response=client.ServiceView,
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/cancel", invocations.cancel, "Cancel an invocation"
+        "PATCH", "/services/{service}", registry.patch_service, "Change a service",
+        (PatchServiceBody,), client.ServiceView,
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/kill", invocations.kill, "Kill an invocation"
+        "GET", "/services/{service}/openapi", openapi.service_document,
+        "OpenAPI document of a service",
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/pause", invocations.pause, "Pause an invocation"
+        "GET", "/services/{service}/handlers", registry.list_handlers,
+        "List handlers of a service", response=client.HandlerList,
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/resume", invocations.resume, "Resume an invocation"
+        "GET", "/services/{service}/handlers/{handler}", registry.get_handler, "Get a handler",
+        response=client.HandlerView,
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/purge", invocations.purge, "Purge an invocation"
+        "POST", "/services/{service}/state", invocations.put_state, "Replace the state of a key",
+        (StateBody,), status=202,
+    ),
+    AdminRoute("PATCH", f"{_ONE}/cancel", invocations.cancel, "Cancel an invocation", status=202),
+    AdminRoute("PATCH", f"{_ONE}/kill", invocations.kill, "Kill an invocation"),
+    AdminRoute("PATCH", f"{_ONE}/pause", invocations.pause, "Pause an invocation", status=202),
+    AdminRoute(
+        "PATCH", f"{_ONE}/resume", invocations.resume, "Resume an invocation",
+        query=("deployment",),
+    ),
+    AdminRoute("PATCH", f"{_ONE}/purge", invocations.purge, "Forget a completed invocation"),
+    AdminRoute(
+        "PATCH", f"{_ONE}/purge-journal", invocations.purge_journal,
+        "Forget the journal of a completed invocation",
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/purge-journal", invocations.purge_journal,
-        "Purge the journal of an invocation",
+        "PATCH", f"{_ONE}/restart-as-new", invocations.restart_as_new,
+        "Restart a completed invocation under a new id", response=client.NewInvocation,
+        query=("from", "deployment"),
     ),
     AdminRoute(
-        "PATCH", "/invocations/{invocation_id}/restart-as-new", invocations.restart_as_new,
-        "Restart an invocation under a new id",
+        "DELETE", _ONE, invocations.end, "Cancel, kill or purge an invocation",
+        status=202, query=("mode",),
     ),
-    AdminRoute(
-        "DELETE", "/invocations/{invocation_id}", invocations.end, "Cancel, kill or purge"
-    ),
-    AdminRoute(
-        "POST", "/internal/invocations_batch_operations/{operation}", invocations.batch
-    ),
-    AdminRoute("POST", "/query", _query, "Run an SQL query"),
+    AdminRoute("POST", "/internal/invocations_batch_operations/{operation}", invocations.batch),
+    AdminRoute("POST", "/query", introspect.query, "Run an SQL query", (introspect.Question,)),
 )  # fmt: skip
 
 
@@ -118,8 +147,6 @@ def build_routes(deps: AdminDeps) -> ASGIApp:
 
 def _tail(deps: AdminDeps) -> Callable[[WebSocket], Awaitable[None]]:
     async def tail(websocket: WebSocket) -> None:
-        from restated.admin import introspect
-
         websocket.state.deps = deps
         await introspect.tail(websocket)
 

@@ -227,10 +227,9 @@ def restart(
 
 def tail(
     *,
-    service: str | None = None,
-    handler: str | None = None,
-    key: str | None = None,
-    invocation: Annotated[str | None, Parameter(name="--id")] = None,
+    service: Sequence[str] = (),
+    key: Sequence[str] = (),
+    invocation: Annotated[Sequence[str], Parameter(name="--id")] = (),
     common: Reading = READING,
 ) -> None:
     """Show changes of invocations as they happen, until interrupted.
@@ -238,9 +237,7 @@ def tail(
     Parameters
     ----------
     service
-        Only of this service.
-    handler
-        Only of this handler.
+        Only of this service. May be repeated, as all filters.
     key
         Only of this key of a virtual object or workflow.
     invocation
@@ -248,8 +245,8 @@ def tail(
     """
     import trio
 
-    given = {"service": service, "handler": handler, "key": key, "id": invocation}
-    filters = {name: value for name, value in given.items() if value is not None}
+    given = (("service", service), ("key", key), ("id", invocation))
+    filters = [(name, value) for name, values in given for value in values]
     show = _show_document if common.wants_json else _show_change
     with common.client() as client:
         trio.run(client.tail, filters, show)
@@ -445,5 +442,17 @@ def _show_document(document: bytes) -> None:
 
 
 def _show_change(document: bytes) -> None:
-    output.print_line(document.decode())
+    change = json.loads(document)
+    if change["kind"] == "gap":
+        output.print_line(f"... {change['lost']} changes were lost: reading is too slow ...")
+        return
+    at = datetime.fromtimestamp(change["at_ms"] / 1000, UTC)
+    parts = [change["service"], change["key"], change["handler"]]
+    target = "/".join(part for part in parts if part is not None)
+    known = {"kind", "id", "service", "key", "handler", "attempt", "at_ms"}
+    more = [f"{name}={value}" for name, value in change.items() if name not in known and value]
+    attempt = f"attempt={change['attempt']}" if change["attempt"] else ""
+    when = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}"
+    words = (when, change["id"], f"{change['kind']:<15}", target, attempt, *more)
+    output.print_line("  ".join(word for word in words if word))
     sys.stdout.flush()

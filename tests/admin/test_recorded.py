@@ -1,0 +1,69 @@
+"""The recorded answers of the reference, replayed. Source: admin.md, admin_cases.json."""
+
+import json
+from typing import Any
+
+import httpx
+
+from tests.admin.patterns import fill, misfit
+from tests.admin.world import DATA, HOST, AdminWorld, run_admin
+
+CASES = json.loads((DATA / "admin_cases.json").read_text())["cases"]
+
+
+def request_of(case: dict[str, Any], captured: dict[str, str]) -> dict[str, Any]:
+    """Arguments of the request of a case."""
+    asked = fill(case["request"], captured)
+    arguments: dict[str, Any] = {"method": asked["method"], "url": asked["path"]}
+    headers = dict(asked.get("headers", {}))
+    if "json" in asked:
+        arguments["content"] = json.dumps(asked["json"]).encode()
+        headers.setdefault("content-type", "application/json")
+    if "repeat" in asked:
+        repeated = asked["repeat"]
+        members = {repeated["member"]: [repeated["value"]] * repeated["times"]}
+        arguments["content"] = json.dumps(members).encode()
+        headers.setdefault("content-type", "application/json")
+    if "text" in asked:
+        arguments["content"] = asked["text"].encode()
+    return {**arguments, "headers": headers}
+
+
+def judge(case: dict[str, Any], response: httpx.Response, captured: dict[str, str]) -> str | None:
+    """What is wrong with an answer."""
+    expect = fill(case["expect"], captured)
+    if response.status_code != expect["status"]:
+        return f"status {response.status_code}, expected {expect['status']}: {response.text[:300]}"
+    for name, pattern in expect.get("headers", {}).items():
+        wrong = misfit(pattern, response.headers.get(name), name)
+        if wrong:
+            return wrong
+    body = expect.get("body", {})
+    if body.get("empty"):
+        return None if not response.content else f"a body: {response.text[:300]}"
+    if "text" in body:
+        return misfit(body["text"], response.text, "text")
+    if "json" not in body:
+        return None
+    is_json = response.headers.get("content-type") == "application/json"
+    return misfit(body["json"], response.json()) if is_json else f"no JSON: {response.text[:300]}"
+
+
+def test_answers_fit_what_the_reference_answered() -> None:
+    """Cases in their order: later ones build on earlier ones. All misfits are reported at once."""
+    wrong: dict[str, str] = {}
+
+    async def replay(world: AdminWorld) -> None:
+        captured = {"svc": HOST, "nonce": "n1"}
+        for case in CASES:
+            response = await world.client.request(**request_of(case, captured))
+            reason = judge(case, response, captured)
+            if reason:
+                wrong[case["id"]] = reason
+                continue
+            for name, member in case.get("capture", {}).items():
+                captured[name] = response.json()[member]
+
+    run_admin(replay)
+    assert wrong == {}
+    assert len(CASES) > 140
