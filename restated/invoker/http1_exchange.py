@@ -256,6 +256,8 @@ class Answer:
         return self._events
 
     def _check_limits(self, overhead: int) -> None:
+        if self._informational > INFORMATIONAL_MAX:
+            raise TransportError("the service sends 1xx answers without end")
         self._overhead += overhead
         allowed = OVERHEAD_BYTES_MAX + OVERHEAD_PER_BODY_BYTE * self._body_bytes
         if not self._has_head:
@@ -289,8 +291,6 @@ class Answer:
         status = self._parser.get_status_code()
         if status < 200:
             self._informational += 1
-            if self._informational > INFORMATIONAL_MAX:
-                raise TransportError("the service sends 1xx answers without end")
             return
         self._has_head = True
         self._has_length |= status in {204, 304}
