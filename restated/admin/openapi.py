@@ -56,7 +56,7 @@ def document_of(routes: "Iterable[AdminRoute]") -> Json:
     ]
     unique = list(dict.fromkeys(bodies))
     shapes, components = msgspec.json.schema_components(
-        unique, ref_template="#/components/schemas/{name}"
+        unique, schema_hook=_any_json, ref_template="#/components/schemas/{name}"
     )
     schemas = dict(zip(unique, shapes, strict=True))
     paths: dict[str, Json] = {}
@@ -80,6 +80,11 @@ def document_of(routes: "Iterable[AdminRoute]") -> Json:
         "paths": paths,
         "components": {"schemas": {**components, "ErrorDescriptionResponse": error}},
     }
+
+
+def _any_json(_type: type) -> Json:
+    """Members that are `object` hold any JSON."""
+    return {}
 
 
 def _operation(route: "AdminRoute", schemas: dict[type, Json]) -> Json:
