@@ -83,8 +83,8 @@ def document_of(routes: "Iterable[AdminRoute]") -> Json:
 
 
 def _any_json(_type: type) -> Json:
-    """Members that are `object` hold any JSON."""
-    return {}
+    """Members that are `object` hold any JSON; an empty schema would count as none."""
+    return {"description": "Any JSON value."}
 
 
 def _operation(route: "AdminRoute", schemas: dict[type, Json]) -> Json:
