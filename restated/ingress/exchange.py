@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from restated.ingress.paths import RequestError
-from restated.model.errors import IngressError
+from restated.model.errors import IngressError, OverloadedError
 from restated.model.records import Failure, Record
 
 Headers = tuple[tuple[str, str], ...]
@@ -32,6 +32,8 @@ class IngressLimits(Record):
     body_bytes_max: int = 33_554_432
     target_body_bytes_max: int = 1_048_576  # JSON bodies of attach, output and lookup
     requests_max: int | None = None  # in progress, waiting ones included; 429 beyond
+    bodies_bytes_max: int = 268_435_456  # of all requests together, until they are stored
+    body_bytes_per_s_min: int = 512  # slower on average, behind `body_idle_s`, is cut off
     connections_max: int = 10_000
     head_bytes_max: int = 131_072
     target_bytes_max: int = 65_534
@@ -52,12 +54,56 @@ class Response(Record):
     body: bytes = b""
 
 
+class PeerGoneError(Exception):
+    """The peer left in the middle of a request: nothing is invoked, nothing is sent."""
+
+
+class BodyPool:
+    """Bytes of request bodies that are in memory and not yet durable (M1)."""
+
+    __slots__ = ("bytes_max", "used")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.used = 0
+
+    def take(self, count: int) -> None:
+        """Count bytes that are about to be received; OverloadedError when there is no room."""
+        if self.used + count > self.bytes_max:
+            raise OverloadedError(f"{self.used} bytes of other requests are not yet stored")
+        self.used += count
+
+
 class Body(Protocol):
     """The rest of a request."""
 
-    async def read(self, bytes_max: int) -> bytes:
-        """All bytes. RequestError when there are more than allowed, or what came is no body."""
+    async def read(self, bytes_max: int, share: "Share") -> bytes:
+        """All bytes, counted in `share` before they are received.
+
+        RequestError when there are more than allowed, or what came is no body; PeerGoneError;
+        OverloadedError of the share.
+        """
         ...
+
+
+class Share:
+    """What one request has taken from the pool."""
+
+    __slots__ = ("_pool", "_taken")
+
+    def __init__(self, pool: BodyPool) -> None:
+        self._pool = pool
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """See BodyPool.take."""
+        self._pool.take(count)
+        self._taken += count
+
+    def give_back(self) -> None:
+        """The body is stored, or dropped. Idempotent."""
+        self._pool.used -= self._taken
+        self._taken = 0
 
 
 class Request:

@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from restated.engine.hypercorn_stream import PREFACE
-from restated.ingress.exchange import Request, Response
+from restated.ingress.exchange import PeerGoneError, Request, Response, Share
 from restated.ingress.head import (
     ChunkedDecoder,
     ChunkError,
@@ -45,10 +45,6 @@ MONTHS: Final = (
 )  # fmt: skip
 
 log = logging.getLogger("restated.ingress")
-
-
-class PeerGoneError(Exception):
-    """The peer closed in the middle of a request: nothing is invoked, nothing is sent."""
 
 
 class Dates:
@@ -82,16 +78,15 @@ class Connection:
 
     __slots__ = (
         "_buffer", "_dates", "_descriptor", "_head", "_head_bytes", "_ingress", "_limits",
-        "_monotonic_ms",
         "_stream", "_watch_ended", "_watch_scope", "deadline_ms", "is_idle", "is_stopping",
-        "scope", "waiting_since_ms",
+        "now_ms", "scope", "waiting_since_ms",
     )  # fmt: skip
 
     def __init__(self, stream: trio.abc.Stream, ingress: Ingress, dates: Dates) -> None:
         self._stream = stream
         self._ingress = ingress
         self._limits = ingress.limits
-        self._monotonic_ms = ingress.clock.monotonic_ms
+        self.now_ms = ingress.clock.monotonic_ms
         self._dates = dates
         self._descriptor = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1
         self._buffer = b""
@@ -158,7 +153,7 @@ class Connection:
     async def _is_http2(self) -> bool:
         """Receive enough to tell; also whether nothing came at all is left to the caller."""
         self.is_idle = True
-        self.deadline_ms = self._monotonic_ms() + self._limits.keep_alive_idle_s * 1000
+        self.deadline_ms = self.now_ms() + self._limits.keep_alive_idle_s * 1000
         while len(self._buffer) < len(PREFACE) and PREFACE.startswith(self._buffer):
             data = await self._stream.receive_some(RECEIVE_BYTES)
             if not data:
@@ -181,7 +176,7 @@ class Connection:
             return False
         body = _Http1Body(self, head)
         request = Request(head.method, head.path, head.query, head.headers, body)
-        self.waiting_since_ms = self._monotonic_ms()
+        self.waiting_since_ms = self.now_ms()
         response = await self._ingress.respond(request)
         if self._watch_ended is not None:
             await self._end_watch()
@@ -197,7 +192,7 @@ class Connection:
         limits = self._limits
         self.is_idle = not self._buffer
         seconds = limits.keep_alive_idle_s if self.is_idle else limits.head_s
-        self.deadline_ms = self._monotonic_ms() + seconds * 1000
+        self.deadline_ms = self.now_ms() + seconds * 1000
         searched = 0
         while True:
             if self._buffer[:1] == b"\r":  # RFC 9112 2.2: an empty line before the request line
@@ -212,7 +207,7 @@ class Connection:
                 return None
             if self.is_idle:
                 self.is_idle = False
-                self.deadline_ms = self._monotonic_ms() + limits.head_s * 1000
+                self.deadline_ms = self.now_ms() + limits.head_s * 1000
             self._buffer += data
         self.is_idle = False
         self.deadline_ms = NEVER_MS
@@ -238,17 +233,26 @@ class Connection:
         """How many bytes `take` has."""
         return len(self._buffer)
 
-    async def receive_body(self) -> bytes:
-        """The next bytes of a body; PeerGoneError at the end."""
+    async def receive_body(self, started_ms: float, count: int) -> bytes:
+        """More of a body of which `count` bytes came since `started_ms`; PeerGoneError at the end.
+
+        Neither a pause nor a trickle keeps the connection busy for long (N4).
+        """
         if self._buffer:
             return self.take(len(self._buffer))
+        limits, now_ms = self._limits, self.now_ms()
+        idle_ms = limits.body_idle_s * 1000
+        slowest_ms = started_ms + idle_ms + count * 1000 / limits.body_bytes_per_s_min
+        self.deadline_ms = min(now_ms + idle_ms, slowest_ms)
         self.waiting_since_ms = NEVER_MS  # nobody else may read now
-        self.deadline_ms = self._monotonic_ms() + self._limits.body_idle_s * 1000
-        data = await self._stream.receive_some(RECEIVE_BYTES)
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except trio.BrokenResourceError:
+            raise PeerGoneError from None
         self.deadline_ms = NEVER_MS
         if not data:
             raise PeerGoneError
-        self.waiting_since_ms = self._monotonic_ms()
+        self.waiting_since_ms = now_ms
         return bytes(data)
 
     async def send_continue(self) -> None:
@@ -265,14 +269,14 @@ class Connection:
             if not data:
                 return
         send_ms = self._limits.send_s * 1000
-        self.deadline_ms = self._monotonic_ms() + send_ms
+        self.deadline_ms = self.now_ms() + send_ms
         if len(data) <= SEND_BYTES:
             await self._stream.send_all(data)
             return
         view = memoryview(data)
         for start in range(0, len(data), SEND_BYTES):
             await self._stream.send_all(view[start : start + SEND_BYTES])
-            self.deadline_ms = self._monotonic_ms() + send_ms
+            self.deadline_ms = self.now_ms() + send_ms
 
     def _send_now(self, data: bytes) -> int:
         """Write what the socket takes at once; 0 when it is full.
@@ -333,7 +337,7 @@ class _Http1Body:
         self._head = head
         self.is_complete = not head.has_body
 
-    async def read(self, bytes_max: int) -> bytes:
+    async def read(self, bytes_max: int, share: Share) -> bytes:
         """All of it; RequestError when too large or broken, PeerGoneError when cut off."""
         if self.is_complete:
             return b""
@@ -341,9 +345,9 @@ class _Http1Body:
         if head.expects_continue and connection.arrived == 0:
             await connection.send_continue()
         if head.is_chunked:
-            body = await self._read_chunked(bytes_max)
+            body = await self._read_chunked(bytes_max, share)
         else:
-            body = await self._read_counted(bytes_max)
+            body = await self._read_counted(bytes_max, share)
         self.is_complete = True
         return body
 
@@ -355,33 +359,38 @@ class _Http1Body:
             self.is_complete = True
         return self.is_complete
 
-    async def _read_counted(self, bytes_max: int) -> bytes:
+    async def _read_counted(self, bytes_max: int, share: Share) -> bytes:
         count = self._head.content_length
         if count > bytes_max:
             raise RequestError(IngressError.BODY_TOO_LARGE)
+        share.take(count)
         connection = self._connection
         if connection.arrived >= count:
             return connection.take(count)
+        started_ms = connection.now_ms()
         body = bytearray()
         while len(body) < count:
-            body += await connection.receive_body()
+            body += await connection.receive_body(started_ms, len(body))
         if len(body) > count:
             connection.put_back(bytes(memoryview(body)[count:]))
             del body[count:]
         return bytes(body)
 
-    async def _read_chunked(self, bytes_max: int) -> bytes:
+    async def _read_chunked(self, bytes_max: int, share: Share) -> bytes:
         connection = self._connection
+        started_ms = connection.now_ms()
         decoder = ChunkedDecoder()
         body = bytearray()
         while not decoder.is_complete:
-            data = await connection.receive_body()
+            data = await connection.receive_body(started_ms, len(body))
+            before = len(body)
             try:
                 used = decoder.feed(data, body)
             except ChunkError as error:
                 raise RequestError(IngressError.BAD_BODY, str(error)) from None
             if len(body) > bytes_max:
                 raise RequestError(IngressError.BODY_TOO_LARGE)
+            share.take(len(body) - before)
             if used < len(data):
                 connection.put_back(data[used:])
         return bytes(body)

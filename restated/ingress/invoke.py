@@ -32,6 +32,7 @@ from restated.ingress.exchange import (
     IngressLimits,
     Request,
     Response,
+    Share,
     execution_time,
     failure_response,
     ingress_error,
@@ -73,15 +74,17 @@ class _Admitted(Record):
 class _Call:
     """One call that waits: its reply is looked at only where it is not the plain one."""
 
-    __slots__ = ("reply", "waiter")
+    __slots__ = ("_share", "reply", "waiter")
 
-    def __init__(self, waiter: Waiter) -> None:
+    def __init__(self, waiter: Waiter, share: Share) -> None:
         self.waiter = waiter
+        self._share = share
         self.reply: Reply | None = None
 
     def on_reply(self, reply: Reply | None) -> None:
         """Wake the caller now if no end of an invocation will."""
         self.reply = reply
+        self._share.give_back()
         if not isinstance(reply, Accepted) or reply.outcome is not None:
             self.waiter.settle(Settled(self.waiter.id, b""))
 
@@ -107,11 +110,26 @@ class Invocations:
         self._limits = limits
         self._admits = admits
 
-    async def invoke(self, request: Request, route: ToHandler, catalog: Catalog) -> Response:
-        """Call or send. The checks come in the order in which the reference makes them."""
+    async def invoke(
+        self, request: Request, share: Share, route: ToHandler, catalog: Catalog
+    ) -> Response:
+        """Call or send; see ingress.md 4 for the order of checks."""
         admitted = _admit(request, route, catalog)
         request.require_method("GET", "POST")
-        body = await request.body.read(self._limits.body_bytes_max)
+        event = await self._prepare(request, share, route, admitted)
+        if not route.waits:
+            return await self._send(event)
+        if self._writer.backlog >= QUEUE_MAX:
+            await self._writer.room()
+        call = self._post(event, share)
+        del event  # its payload may be large, and a call may wait for long (M1)
+        return await self._outcome(call, admitted.handler)
+
+    async def _prepare(
+        self, request: Request, share: Share, route: ToHandler, admitted: _Admitted
+    ) -> Invoke:
+        """The checks behind the method, and the event."""
+        body = await request.body.read(self._limits.body_bytes_max, share)
         check_input(admitted.handler.handler.input, request.ascii_header("content-type"), body)
         delay_ms = _delay_ms(request)
         _check_limit_key(request)
@@ -121,10 +139,7 @@ class Invocations:
         refusal = self._admits()
         if refusal is not None:
             raise RequestError(IngressError.REFUSES_WORK, refusal)
-        event = self._event(route, admitted, body, headers, delay_ms)
-        if route.waits:
-            return await self._call(event, admitted.handler)
-        return await self._send(event)
+        return self._event(route, admitted, body, headers, delay_ms)
 
     def _event(
         self,
@@ -173,33 +188,35 @@ class Invocations:
             trace_parent=_trace_parent(headers),
         )
 
-    async def _call(self, event: Invoke, handler: HandlerEntry) -> Response:
-        waiter = self._waiters.expect(event.id)
+    def _post(self, event: Invoke, share: Share) -> "_Call":
+        """Register the waiter first: an end may come in the same commit (C48)."""
+        call = _Call(self._waiters.expect(event.id), share)
+        self._writer.post(event, call.on_reply)
+        return call
+
+    async def _outcome(self, call: "_Call", handler: HandlerEntry) -> Response:
+        waiter = call.waiter
         try:
-            if self._writer.backlog >= QUEUE_MAX:
-                await self._writer.room()
-            call = _Call(waiter)
-            self._writer.post(event, call.on_reply)
             settled = await waiter.wait()
         except ShuttingDownError:
-            return stopping_response(event.id)
+            return stopping_response(waiter.id)
         finally:
             self._waiters.forget(waiter)
         reply = call.reply
         if not isinstance(reply, Accepted):
-            return _refused(event, reply)
+            return _refused(waiter.id, reply)
         if reply.outcome is not None:
             return outcome_response(
                 handler.handler, reply.id, reply.outcome, expires_at_ms=reply.expires_at_ms
             )
         return outcome_response(
-            handler.handler, event.id, settled.outcome, stacktrace=settled.stacktrace
+            handler.handler, waiter.id, settled.outcome, stacktrace=settled.stacktrace
         )
 
     async def _send(self, event: Invoke) -> Response:
         reply = await self._writer.submit(event)
         if not isinstance(reply, Accepted):
-            return _refused(event, reply)
+            return _refused(event.id, reply)
         due_ms = reply.scheduled_for_ms
         body = _SendBody(
             reply.id,
@@ -284,11 +301,11 @@ def _trace_parent(headers: tuple[tuple[str, str], ...]) -> str | None:
     return None
 
 
-def _refused(event: Invoke, reply: Reply | None) -> Response:
+def _refused(invocation_id: str, reply: Reply | None) -> Response:
     match reply:
         case Refused(code=ErrorCode.WORKFLOW_ALREADY_INVOKED, subject=known_id):
             return failure_response(WORKFLOW_ALREADY_INVOKED, "", ("x-restate-id", known_id))
         case Refused(code=ErrorCode.IDENTITY_TAKEN):
-            raise RequestError(IngressError.IDENTITY_TAKEN, event.id)
+            raise RequestError(IngressError.IDENTITY_TAKEN, invocation_id)
         case _:
-            raise InternalError(f"no answer to {type(event).__name__}: {reply!r}")
+            raise InternalError(f"no answer for {invocation_id}: {reply!r}")

@@ -15,9 +15,12 @@ from restated.engine.catalog import Catalog, LiveCatalog
 from restated.engine.dispatch import ShuttingDownError, Waiters
 from restated.engine.writer import Writer
 from restated.ingress.exchange import (
+    BodyPool,
     IngressLimits,
+    PeerGoneError,
     Request,
     Response,
+    Share,
     cors_headers,
     ingress_error,
     json_response,
@@ -64,33 +67,36 @@ class Ingress:
         self.limits = limits
         self.clock = clock
         self.requests_in_progress = 0
+        self.bodies = BodyPool(limits.bodies_bytes_max)
         self._writer = writer
         self._catalog = catalog
         self._retrieval = Retrieval(store, waiters, catalog, clock)
         self._invocations = Invocations(writer, waiters, clock, rng, limits, admits)
 
     async def respond(self, request: Request) -> Response:
-        """The complete answer; raises nothing but cancellation and StoreFailedError."""
+        """The complete answer; raises only PeerGoneError and StoreFailedError."""
         self.requests_in_progress += 1
+        share = Share(self.bodies)
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, share)
         except RequestError as error:
             response = refusal(error)
         except OverloadedError as error:
             response = _error(IngressError.OVERLOADED, str(error))
         except InternalError:
             response = _error(IngressError.DEFECT)  # the writer has logged it
-        except StoreFailedError:
-            raise  # fail-stop: nothing may be answered any more
+        except (PeerGoneError, StoreFailedError):
+            raise  # nobody to answer; fail-stop: nothing may be answered any more
         except Exception:
             log.exception("request failed method=%s", request.method)
             response = _error(IngressError.DEFECT)
         finally:
             self.requests_in_progress -= 1
+            share.give_back()
         cors = cors_headers(request.headers)
         return Response(response.status, response.headers + cors, response.body)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, share: Share) -> Response:
         self._check_length(request)
         if request.method == "OPTIONS":
             return preflight(request.headers)
@@ -105,12 +111,12 @@ class Ingress:
 
         route = parse_path(request.path, is_keyed)
         if isinstance(route, ToHandler):
-            return await self._invocations.invoke(request, route, catalog)
+            return await self._invocations.invoke(request, share, route, catalog)
         if isinstance(route, ToHealth):
             return _health(request, catalog)
         if isinstance(route, ToAwakeable):
-            return await self._complete_awakeable(request, route)
-        return await self._retrieve(request, route)
+            return await self._complete_awakeable(request, share, route)
+        return await self._retrieve(request, share, route)
 
     def _check_length(self, request: Request) -> None:
         """An announced body that is too large is refused before anything else."""
@@ -123,7 +129,10 @@ class Ingress:
             raise RequestError(IngressError.BODY_TOO_LARGE)
 
     async def _retrieve(
-        self, request: Request, route: ToInvocation | ToIdempotent | ToWorkflow | ToBody
+        self,
+        request: Request,
+        share: Share,
+        route: ToInvocation | ToIdempotent | ToWorkflow | ToBody,
     ) -> Response:
         waits = route.wants == "attach" if isinstance(route, ToBody) else route.waits
         request.require_method("POST" if isinstance(route, ToBody) else "GET")
@@ -140,7 +149,7 @@ class Ingress:
             case ToWorkflow():
                 invocation_id = workflow_id(route.workflow, route.key)
             case ToBody():
-                body = await request.body.read(self.limits.target_body_bytes_max)
+                body = await request.body.read(self.limits.target_body_bytes_max, share)
                 invocation_id = parse_target(body, is_lookup=route.wants == "lookup")
                 if route.wants == "lookup":
                     return json_response(200, {"invocationId": invocation_id})
@@ -153,13 +162,15 @@ class Ingress:
         except ShuttingDownError:
             return stopping_response(invocation_id)
 
-    async def _complete_awakeable(self, request: Request, route: ToAwakeable) -> Response:
+    async def _complete_awakeable(
+        self, request: Request, share: Share, route: ToAwakeable
+    ) -> Response:
         request.require_method("POST")
         try:
             awakeable = ids.parse_awakeable_id(route.id)
         except ids.IdError as error:
             raise RequestError(IngressError.BAD_AWAKEABLE_ID, route.id, str(error)) from None
-        body = await request.body.read(self.limits.body_bytes_max)
+        body = await request.body.read(self.limits.body_bytes_max, share)
         if not awakeable.is_old:  # protocols that made old ids are no longer spoken
             result: Outcome = body
             if not route.succeeds:
