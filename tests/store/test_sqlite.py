@@ -363,6 +363,7 @@ def cut_and_recover(cut_at: int, seed: int) -> tuple[list[int], list[int]]:
     return acknowledged, trio.run(stored, disk)
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_any_call_loses_nothing_acknowledged() -> None:
     """A1, A4: un-synced writes are lost in any order, torn by sector."""
     for cut_at in range(1, calls_of_a_run() + 1):
@@ -371,6 +372,7 @@ def test_a_power_cut_at_any_call_loses_nothing_acknowledged() -> None:
         assert len(found) <= len(acknowledged) + 1, "at most the commit in flight"
 
 
+@pytest.mark.slow
 def test_the_simulated_disk_sees_what_is_not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
     """4.1: with synchronous=NORMAL the same cuts must lose acknowledged commits."""
     connect = startup.connect
@@ -388,6 +390,7 @@ def test_the_simulated_disk_sees_what_is_not_synced(monkeypatch: pytest.MonkeyPa
     assert lost > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [apsw.IOError, apsw.FullError],
