@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from restated.store.sql_functions import (
+from restated.store.sql_calendar import (
     Value,
     write_duration_ns,
     write_timestamp_ms,

@@ -249,7 +249,7 @@ class _Statement:
             self._join(join, scope)
         where = node.args.get("where")
         if where is not None:
-            self._expressions.type_of(where.this, scope)
+            self._expressions.condition(where.this, scope)
         columns = self._projections(node, scope)
         for column in columns:
             scope.aliases.setdefault(column.name, column.type)
@@ -284,7 +284,7 @@ class _Statement:
                 self._expressions.type_of(expression, scope)
         having = node.args.get("having")
         if having is not None:
-            self._expressions.type_of(having.this, scope)
+            self._expressions.condition(having.this, scope)
 
     def _order(self, node: exp.Expression, scope: Scope) -> None:
         order = node.args.get("order")
@@ -311,7 +311,7 @@ class _Statement:
         self._source(join.this, scope)
         on = join.args.get("on")
         if on is not None:
-            self._expressions.type_of(on, scope)
+            self._expressions.condition(on, scope)
         for identifier in join.args.get("using") or []:
             if scope.find(folded(identifier), "") is None:
                 msg = f"Schema error: No field named {identifier.name}."

@@ -49,7 +49,8 @@ from restated.store.query_wire import (
     frame,
     requests,
 )
-from restated.store.sql_functions import FUNCTIONS, SqlValueError, Value
+from restated.store.sql_calendar import SqlValueError, Value
+from restated.store.sql_functions import FUNCTIONS
 from restated.store.sql_tables import SqlColumn
 from restated.store.sql_typing import SqlError
 from restated.store.views import CLEAR_LIVE, INSERT_LIVE, VIEW_PREFIX, statements

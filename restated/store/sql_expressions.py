@@ -111,6 +111,15 @@ class Expressions:
         msg = f"This feature is not implemented: {type(node).__name__} in '{node.sql()[:80]}'"
         raise SqlError(msg)
 
+    def condition(self, node: exp.Expression, scope: Scope) -> None:
+        """Type a filter; SqlError when it is not a condition."""
+        shown = node.sql()
+        have = self.type_of(node, scope)
+        if have not in {"bool", "null"}:
+            kind = ARROW_NAMES[have]
+            msg = f"Cannot create filter with non-boolean predicate '{shown}' returning {kind}"
+            raise SqlError(f"Error during planning: {msg}")
+
     # -- leaves
 
     def _column(self, node: exp.Expression, scope: Scope) -> SqlType:

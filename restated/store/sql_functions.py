@@ -1,21 +1,21 @@
 """SQL functions of a query connection: what the views and translated statements call.
 
-Lives here: `FUNCTIONS`, each row a name, its Python function and whether it always gives the same
-answer for the same arguments; reading and writing of times and intervals.
-Does not: which client spelling means which function (dialect.py), types of answers (answer.py).
+Lives here: `FUNCTIONS`, each row a name, its Python function, its number of arguments.
+Does not: which client spelling means which function (sql_calls.py), times (sql_calendar.py),
+types of answers (answer.py).
 
 All of them are pure but `now_ms`: SQLite calls those with constant arguments once a statement.
 """
 
+import base64
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from restated.core.awaits import restored
+from restated.core.awaits import leaves, restored
 from restated.model.ids import IdError, parse_invocation_id, partition_key
 from restated.model.records import AttemptError, Failure, ServiceDefinition
 from restated.protocol.readable import (
@@ -25,18 +25,22 @@ from restated.protocol.readable import (
     entry_lite_json,
     entry_type,
 )
+from restated.store.sql_calendar import (
+    SqlValueError,
+    Value,
+    add_months,
+    date_of_ms,
+    date_part,
+    date_trunc,
+    parse_timestamp_ms,
+    parse_timestamp_text_ns,
+    text_of_ms,
+    text_of_ns,
+)
 from restated.store.sql_tables import KEY_DIGITS
 
-Value = int | float | str | bytes | None
-
 SERVER_VERSION: Final = "1.7.12"  # the reference release that `/version` names too
-NS: Final = 1_000_000  # in a millisecond
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TEXT_CHARACTERS_MAX: Final = 16 * 1024 * 1024  # what repeat and pad may make
-
-
-class SqlValueError(ValueError):
-    """A value cannot be converted; the text is the client's."""
 
 
 class Function(NamedTuple):
@@ -45,176 +49,6 @@ class Function(NamedTuple):
     name: str
     call: Callable[..., Value]
     arguments: int  # -1: any number
-
-
-# -- times
-
-
-def parse_timestamp_ns(text: str) -> int:
-    """Nanoseconds since the epoch of an ISO 8601 text; without a zone it is UTC."""
-    cleaned = text.strip()
-    head, dot, fraction = cleaned.partition(".")
-    digits = ""
-    if dot:
-        count = len(fraction) - len(fraction.lstrip("0123456789"))
-        digits, rest = fraction[:count][:9], fraction[count:]
-        head += rest
-    try:
-        moment = datetime.fromisoformat(head)
-    except ValueError:
-        msg = f"Parser error: Error parsing timestamp from '{text}'"
-        raise SqlValueError(msg) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int(digits.ljust(9, "0"))
-
-
-def parse_timestamp_ms(text: Value) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 text, as timestamp columns keep them."""
-    return None if text is None else parse_timestamp_ns(str(text)) // NS
-
-
-def _timestamp_ns(text: Value) -> int | None:
-    return None if text is None else parse_timestamp_ns(str(text))
-
-
-@lru_cache(maxsize=4_096)
-def _second(seconds: int) -> str:
-    try:
-        return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-    except OverflowError:
-        return f"out of range: {seconds} s"
-
-
-def write_timestamp_ms(value: int) -> str:
-    """`2026-11-25T02:03:04.567Z`, as columns of times are shown."""
-    seconds, rest = divmod(value, 1_000)
-    return f"{_second(seconds)}.{rest:03d}Z" if rest else f"{_second(seconds)}Z"
-
-
-def write_timestamp_ns(value: int) -> str:
-    """`2026-11-25T04:37:00.718083086`, as `now()` is shown; 0, 3, 6 or 9 digits."""
-    seconds, rest = divmod(value, 1_000_000_000)
-    return _second(seconds) + _fraction(rest)
-
-
-def _fraction(nanoseconds: int) -> str:
-    if nanoseconds == 0:
-        return ""
-    text = f"{nanoseconds:09d}"
-    if text.endswith("000000"):
-        return f".{text[:3]}"
-    return f".{text[:6]}" if text.endswith("000") else f".{text}"
-
-
-def write_duration_ns(value: int) -> str:
-    """`PT86400.5S`; zero is `P0D`."""
-    if value == 0:
-        return "P0D"
-    sign = "-" if value < 0 else ""
-    seconds, rest = divmod(abs(value), 1_000_000_000)
-    fraction = f"{rest:09d}".rstrip("0")
-    return f"{sign}PT{seconds}{'.' + fraction if fraction else ''}S"
-
-
-def _date_of_ms(value: Value) -> str | None:
-    return None if not isinstance(value, int) else _second(value // 1_000)[:10]
-
-
-def _text_of_ms(value: Value) -> str | None:
-    return None if not isinstance(value, int) else write_timestamp_ms(value)
-
-
-def _text_of_ns(value: Value) -> str | None:
-    return None if not isinstance(value, int) else write_timestamp_ns(value)
-
-
-def _moment(value: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(milliseconds=value)
-    except OverflowError:
-        msg = f"timestamp out of range: {value} ms"
-        raise SqlValueError(msg) from None
-
-
-def _date_trunc(unit: Value, value: Value) -> int | None:
-    if not isinstance(value, int):
-        return None
-    moment = _moment(value)
-    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    match str(unit).lower():
-        case "second" | "seconds":
-            moment = moment.replace(microsecond=0)
-        case "minute" | "minutes":
-            moment = moment.replace(second=0, microsecond=0)
-        case "hour" | "hours":
-            moment = moment.replace(minute=0, second=0, microsecond=0)
-        case "day" | "days":
-            moment = day
-        case "week" | "weeks":
-            moment = day - timedelta(days=day.weekday())
-        case "month" | "months":
-            moment = day.replace(day=1)
-        case "quarter":
-            moment = day.replace(day=1, month=(day.month - 1) // 3 * 3 + 1)
-        case "year" | "years":
-            moment = day.replace(day=1, month=1)
-        case other:
-            msg = f"Unsupported date_trunc granularity: '{other}'"
-            raise SqlValueError(msg)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000
-
-
-def _date_part(unit: Value, value: Value) -> int | float | None:
-    if not isinstance(value, int):
-        return None
-    moment = _moment(value)
-    parts: dict[str, Callable[[], int | float]] = {
-        "year": lambda: moment.year,
-        "quarter": lambda: (moment.month - 1) // 3 + 1,
-        "month": lambda: moment.month,
-        "week": lambda: moment.isocalendar().week,
-        "day": lambda: moment.day,
-        "doy": lambda: moment.timetuple().tm_yday,
-        "dow": lambda: moment.isoweekday() % 7,
-        "hour": lambda: moment.hour,
-        "minute": lambda: moment.minute,
-        "second": lambda: moment.second,
-        "millisecond": lambda: moment.second * 1_000 + moment.microsecond // 1_000,
-        "epoch": lambda: value // 1_000,
-    }
-    part = parts.get(str(unit).lower())
-    if part is None:
-        msg = f"Date part '{unit!s}' not supported"
-        raise SqlValueError(msg)
-    return part()
-
-
-def _add_months(value: Value, months: Value) -> int | None:
-    if not isinstance(value, int) or not isinstance(months, int):
-        return None
-    moment = _moment(value)
-    count = moment.year * 12 + moment.month - 1 + months
-    year, month = divmod(count, 12)
-    last = 28
-    while last < moment.day and _is_date(year, month + 1, last + 1):
-        last += 1
-    try:
-        moved = moment.replace(year=year, month=month + 1, day=min(moment.day, last))
-    except ValueError:
-        msg = f"timestamp out of range: {value} ms and {months} months"
-        raise SqlValueError(msg) from None
-    return value + int((moved - moment) / timedelta(milliseconds=1))
-
-
-def _is_date(year: int, month: int, day: int) -> bool:
-    try:
-        datetime(year, month, day, tzinfo=UTC)
-    except ValueError:
-        return False
-    return True
 
 
 # -- what the views call
@@ -300,22 +134,16 @@ def _service_is_public(packed: Value) -> int | None:
     return int(_definition(packed).options.public is not False) if isinstance(packed, bytes) else 1
 
 
-def _leaves(packed: Value, prefix: str) -> str | None:
-    if not isinstance(packed, bytes):
+def _leaves(kept: Value, prefix: str) -> str | None:
+    if not isinstance(kept, bytes):
         return None
-    found: list[int] = []
-    open_trees = [restored(packed)]
-    while open_trees:
-        tree = open_trees.pop()
-        found += [int(name[1:]) for name in tree.on if name[0] == prefix and name[1] != ":"]
-        open_trees += reversed(tree.nested)
+    names = leaves(restored(kept))
+    found = [int(name[1:]) for name in names if name[0] == prefix]
     return msgspec.json.encode(found).decode()
 
 
-def _awaited_json(packed: Value) -> str | None:
-    if not isinstance(packed, bytes):
-        return None
-    return awaited_json(restored(packed))
+def _awaited_json(kept: Value) -> str | None:
+    return awaited_json(restored(kept)) if isinstance(kept, bytes) else None
 
 
 # -- what translated statements call
@@ -441,6 +269,37 @@ def _sha256(value: Value) -> bytes | None:
     return None if value is None else hashlib.sha256(_bytes(value)).digest()
 
 
+def _encode(value: Value, form: Value) -> str | None:
+    if value is None:
+        return None
+    if form == "hex":
+        return _bytes(value).hex()
+    if form == "base64":
+        return base64.b64encode(_bytes(value)).decode().rstrip("=")
+    raise SqlValueError(_BAD_FORM.format(str(form)))
+
+
+def _decode(text: Value, form: Value) -> bytes | None:
+    if text is None:
+        return None
+    if form not in {"hex", "base64"}:
+        raise SqlValueError(_BAD_FORM.format(str(form)))
+    try:
+        if form == "hex":
+            return bytes.fromhex(str(text))
+        return base64.b64decode(str(text) + "=" * (-len(str(text)) % 4), validate=True)
+    except ValueError:
+        msg = f"Failed to decode value using {form!s}"
+        raise SqlValueError(msg) from None
+
+
+_BAD_FORM: Final = "There is no built-in encoding named '{}', currently supported: base64, hex"
+
+
+def _to_hex(value: Value) -> str | None:
+    return f"{value & (1 << 64) - 1:x}" if isinstance(value, int) else None
+
+
 FUNCTIONS: Final[tuple[Function, ...]] = (
     Function("server_version", lambda: SERVER_VERSION, 0),
     Function("id_partition", _id_partition, 1),
@@ -454,21 +313,21 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
     Function("promise_failure", _promise_failure, 1),
     Function("service_type", _service_type, 1),
     Function("service_is_public", _service_is_public, 1),
-    Function("awaited_completions", lambda packed: _leaves(packed, "c"), 1),
-    Function("awaited_signals", lambda packed: _leaves(packed, "s"), 1),
+    Function("awaited_completions", lambda kept: _leaves(kept, "c"), 1),
+    Function("awaited_signals", lambda kept: _leaves(kept, "s"), 1),
     Function("awaited_json", _awaited_json, 1),
     Function("entry_type", entry_type, 1),
     Function("entry_json", entry_json, 4),
     Function("entry_lite_json", entry_lite_json, 4),
     Function("call_completion_id", completion_id_of_call, 2),
     Function("parse_ms", parse_timestamp_ms, 1),
-    Function("parse_ns", _timestamp_ns, 1),
-    Function("date_of_ms", _date_of_ms, 1),
-    Function("text_of_ms", _text_of_ms, 1),
-    Function("text_of_ns", _text_of_ns, 1),
-    Function("trunc_ms", _date_trunc, 2),
-    Function("part_of_ms", _date_part, 2),
-    Function("add_months", _add_months, 2),
+    Function("parse_ns", parse_timestamp_text_ns, 1),
+    Function("date_of_ms", date_of_ms, 1),
+    Function("text_of_ms", text_of_ms, 1),
+    Function("text_of_ns", text_of_ns, 1),
+    Function("trunc_ms", date_trunc, 2),
+    Function("part_of_ms", date_part, 2),
+    Function("add_months", add_months, 2),
     Function("cast_int", _cast_int, 1),
     Function("try_int", _try_int, 1),
     Function("cast_float", _cast_float, 1),
@@ -486,4 +345,7 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
     Function("contains_text", _contains, 2),
     Function("md5", _md5, 1),
     Function("sha256", _sha256, 1),
+    Function("encode_bytes", _encode, 2),
+    Function("decode_bytes", _decode, 2),
+    Function("to_hex", _to_hex, 1),
 )

@@ -51,9 +51,9 @@ def _shown(node: exp.Expression, scope: Scope) -> str:
         case exp.Binary() if type(node) in _OPERATORS:
             operator = _OPERATORS[type(node)]
             return f"{_shown(node.this, scope)} {operator} {_shown(node.expression, scope)}"
-        case exp.Func() if type(node) is not exp.Case:
+        case exp.Func():
             return _called(node, scope)
-        case _:  # CASE, IN, BETWEEN, ...
+        case _:  # IN, BETWEEN, ...
             return node.sql(dialect="postgres", comments=False)
 
 
@@ -71,6 +71,7 @@ _LEAVES: Final[dict[type[exp.Expression], Callable[[exp.Expression], str]]] = {
     exp.Boolean: lambda node: f"Boolean({str(bool(node.this)).lower()})",
     exp.Null: lambda _: "NULL",
     exp.Star: lambda _: "*",
+    exp.Case: lambda node: node.sql(dialect="postgres", comments=False),
 }
 
 

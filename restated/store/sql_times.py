@@ -146,14 +146,25 @@ def type_shift(
         raise SqlError(msg)
     sign = -1 if isinstance(node, exp.Sub) else 1
     shifted: exp.Expression = holder
+    if interval.months and have in DURATIONS:
+        msg = "Error during planning: months have no fixed duration"
+        raise SqlError(msg)
     if interval.months:
-        if have != "timestamp":
-            msg = "This feature is not implemented: months added to a time of nanoseconds"
-            raise SqlError(msg)
-        shifted = call("add_months", shifted, number(sign * interval.months))
+        shifted = _add_months(holder, have, sign * interval.months)
     step = number(sign * _steps(interval, have))
     node.replace(exp.Paren(this=exp.Add(this=shifted, expression=step)))
     return have
+
+
+def _add_months(time: exp.Expression, have: SqlType, months: int) -> exp.Expression:
+    """Months are counted in milliseconds; what is finer stays."""
+    in_ms = exp.Paren(this=coerced(time, have, "timestamp") or time.copy())
+    moved = call("add_months", in_ms, number(months))
+    if have == "timestamp":
+        return moved
+    difference = exp.Paren(this=exp.Sub(this=moved, expression=in_ms))
+    in_ns = exp.Mul(this=difference, expression=number(NS_A_MS))
+    return exp.Paren(this=exp.Add(this=time.copy(), expression=in_ns))
 
 
 def type_difference(node: exp.Expression, left: SqlType, right: SqlType) -> SqlType:

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlglot import exp
 
-from restated.store.sql_tables import KEY_DIGITS, SqlColumn, SqlType
+from restated.store.sql_tables import ARROW_NAMES, KEY_DIGITS, SqlColumn, SqlType
 
 
 class SqlError(Exception):
@@ -126,10 +126,10 @@ def comparable(left: SqlType, right: SqlType) -> SqlType:
     if both & NUMBERS and "text" in both:
         return "f64"
     common = unify(left, right)
-    if both & TIMES and common not in TIMES:
+    if (both & TIMES and common not in TIMES) or ("binary" in both and both & NUMBERS):
         msg = (
             "Error during planning: Cannot infer common argument type for comparison operation"
-            f" {left} = {right}"
+            f" {ARROW_NAMES[left]} = {ARROW_NAMES[right]}"
         )
         raise SqlError(msg)
     return common

@@ -31,7 +31,7 @@ CREATE TEMP TABLE live (
 INSERT_LIVE: Final = "INSERT OR REPLACE INTO temp.live VALUES (?, ?, ?, ?, ?)"
 CLEAR_LIVE: Final = "DELETE FROM temp.live"
 
-_IN_FLIGHT: Final = "(i.status = 'invoked' AND l.in_flight)"
+_IN_FLIGHT: Final = "(i.status = 'invoked' AND ifnull(l.in_flight, 0))"
 # A retry that is due but not started yet is ready.
 _BACKING_OFF: Final = "(l.id IS NULL AND i.status = 'invoked' AND i.next_retry_at_ms > now_ms())"
 _FAILED: Final = f"CASE WHEN {_BACKING_OFF} THEN i.last_failure END"
@@ -125,11 +125,11 @@ _CALLEE: Final = (
     " AND c.completion_id = call_completion_id(j.type, j.payload))"
 )
 # Type and retentions of the callee, as long as it has a row.
-_CALLEE_FACTS: Final = (
-    "(SELECT"  # apart, as the linter takes it for a statement made of input
-    " concat_ws(' ', k.service_type, k.handler_type, k.completion_retention_ms,"
-    f" k.journal_retention_ms) FROM main.invocation k WHERE k.id = {_CALLEE})"
+_FACTS: Final = (
+    "concat_ws(' ', k.service_type, k.handler_type, k.completion_retention_ms,"
+    " k.journal_retention_ms)"
 )
+_CALLEE_FACTS: Final = f"(SELECT {_FACTS} FROM main.invocation k WHERE k.id = {_CALLEE})"  # noqa: S608 - own text
 _CALLS: Final = f"CASE WHEN j.type IN (1037, 1038) THEN {_CALLEE} END"  # Call, OneWayCall
 _CALL_FACTS: Final = f"CASE WHEN j.type IN (1037, 1038) THEN {_CALLEE_FACTS} END"
 
