@@ -19,7 +19,7 @@ from restated.core.view import Overlay
 from restated.engine.dispatch import Dispatch, Tail
 from restated.model.errors import InternalError, OverloadedError
 from restated.seams import Clock
-from restated.store.store import Committed, Store
+from restated.store.store import Committed, Store, StoreFailedError
 
 BATCH_EVENTS_MAX: Final = 256  # beyond it commit latency grows faster than throughput
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -184,6 +184,8 @@ class Writer:
     ) -> Reply | None:
         try:
             outcome, reply = step(batch, event, now_ms, observed=observed)
+        except StoreFailedError:
+            raise
         except Exception:
             # A defect: the event is dropped whole, the batch around it is intact.
             self.defects += 1

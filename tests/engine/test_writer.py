@@ -131,3 +131,15 @@ def test_drain_returns_when_everything_is_durable() -> None:
         assert world.store.by_id("inv_999") is not None
 
     run_engine(body)
+
+
+def test_store_that_fails_while_an_event_is_applied_stops_the_writer() -> None:
+    """A3: a failed store is not a defect of one event."""
+
+    async def body(world: EngineWorld) -> None:
+        world.store.fail_reads()
+        await world.writer.submit(invoke("inv_a"))
+        pytest.fail("a reply of a failed store")
+
+    with pytest.RaisesGroup(StoreFailedError, flatten_subgroups=True):
+        run_engine(body)

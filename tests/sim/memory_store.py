@@ -86,6 +86,10 @@ class MemoryStore:
         number = self._numbers.get(invocation_id)
         return None if number is None else self.get(Invocation, number)
 
+    def fail_reads(self) -> None:
+        """From now on every call raises, as after a failed commit."""
+        self._failure = StoreFailedError("the store failed before (injected)")
+
     # -- Store
 
     async def prefetch(self, events: Sequence[Event]) -> None:  # noqa: ARG002 - nothing to load
