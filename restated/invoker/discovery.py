@@ -34,7 +34,7 @@ RETRIED_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504))
 RETRY_COUNT_MAX: Final = 4
 RETRY_SECONDS: Final = 0.1
 RETRY_FACTOR: Final = 2
-ANSWER_SECONDS_MAX: Final = 30.0  # one try, connecting included
+DISCOVERY_SECONDS_MAX: Final = 60.0  # all tries together
 MANIFEST_BYTES_MAX: Final = 16 << 20
 SHOWN_BODY_BYTES_MAX: Final = 4_096  # of an answer that is no manifest
 SDK_CHARS_MAX: Final = 256
@@ -83,6 +83,15 @@ async def discover(
         raise DiscoveryError(
             500, "META0003", f"error when calling '{deployment.uri}': Lambda is not supported"
         )
+    with trio.move_on_after(DISCOVERY_SECONDS_MAX):
+        return await _ask_until_answered(transport, deployment, headers, uri)
+    limit = f"no complete answer within {DISCOVERY_SECONDS_MAX:g} seconds"
+    raise _unreachable(uri, TransportError(limit))
+
+
+async def _ask_until_answered(
+    transport: Transport, deployment: Deployment, headers: Headers, uri: BaseUri
+) -> DiscoveryAnswer:
     retries = 0
     while True:
         try:
@@ -159,14 +168,11 @@ async def _ask(transport: Transport, deployment: Deployment, headers: Headers) -
     nothing: Iterator[bytes] = iter(())
     answer.exchange = transport.open(request, nothing, answer)
     try:
-        with trio.move_on_after(ANSWER_SECONDS_MAX) as scope:
-            await answer.done.wait()
+        await answer.done.wait()
     finally:
         answer.exchange.abort()
     if answer.error is not None:
         raise answer.error
-    if scope.cancelled_caught:
-        raise TransportError(f"no complete answer within {ANSWER_SECONDS_MAX:g} seconds")
     return answer
 
 

@@ -103,8 +103,11 @@ class _Lane:
         elif self._count < self._limits.connections_max:
             self._count += 1
             self._nursery.start_soon(self._connect, exchange)
-        else:
+        elif len(self._waiting) < self._limits.waiting_max:
             self._waiting.append(exchange)
+        else:
+            error = TransportError("too many requests wait for a connection to this service")
+            self._nursery.start_soon(_report, exchange, error)
 
     async def _connect(self, exchange: Http1Exchange) -> None:
         try:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
 ALPN: Final = ("h2", "http/1.1")
+TOO_MANY_WAIT: Final = "too many requests wait for a connection to this service already"
 
 
 class Http2Transport:
@@ -122,6 +123,9 @@ class Http2Pool:
             if connection.has_room:
                 connection.adopt(exchange)
                 return
+        if len(self._waiting) >= self._limits.waiting_max:
+            self._nursery.start_soon(_report, exchange, TransportError(TOO_MANY_WAIT))
+            return
         self._waiting.append(exchange)
         self._dial_if_needed()
 

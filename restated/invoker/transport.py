@@ -37,6 +37,7 @@ class TransportLimits(Record):
 
     streams_max: int = 128  # per HTTP/2 connection, unless the peer allows fewer
     connections_max: int = 1_024  # per scheme, host and port
+    waiting_max: int = 10_000  # exchanges without a connection, per scheme, host and port
     connect_timeout_seconds: float = 10.0  # TCP, TLS and the first SETTINGS of HTTP/2
     idle_seconds: float = 300.0
     ping_interval_seconds: float = 40.0

@@ -222,6 +222,18 @@ def test_connections_are_bounded() -> None:
     run_virtually(test)
 
 
+def test_exchanges_that_wait_are_bounded() -> None:
+    """One more than the bound fails at once."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        lane = Lane(nursery, connections_max=1, waiting_max=1)
+        _, waiting, refused = lane.begin(b"x"), lane.begin(b"x"), lane.begin(b"x")
+        assert "too many requests wait" in str(await refused.failure())
+        assert not waiting.over.is_set()
+
+    run_virtually(test)
+
+
 def test_a_continue_is_no_answer() -> None:
     """RFC 9110 15.2: 1xx may precede the answer."""
 

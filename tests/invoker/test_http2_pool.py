@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import h2.events
 import pytest
 import trio
+from trio.testing import lockstep_stream_pair
 
 from restated.invoker import frames
 from restated.invoker.transport import WrongHttpVersionError
@@ -329,3 +330,50 @@ def test_a_failed_store_is_not_swallowed() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run_virtually(test)
     assert caught.value.subgroup(StoreFailedError) is not None
+
+
+def test_exchanges_that_wait_are_bounded() -> None:
+    """One more than the bound fails at once, the others are served."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery, waiting_max=2)
+        first, second, third = (begin(bench, b"x", streams=False) for _ in range(3))
+        assert "too many requests wait" in str(await third.failure())
+        peer = await bench.peer()
+        for stream_id in (1, 3):
+            await peer.answer(await peer.request(), b"%d" % stream_id)
+        await second.over.wait()
+        assert (first.body, second.body) == (b"1", b"3")
+
+    run_virtually(test)
+
+
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_an_exchange_of_which_nothing_was_sent_moves_on(says_goodbye: bool) -> None:
+    """GOAWAY or loss of a connection that is still busy with an earlier request."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery, FakeNet(lockstep_stream_pair), outgoing_bytes_max=10_000)
+        first = begin(bench, b"x" * 60_000)
+        stuck = await bench.net.accept()
+        nursery.start_soon(stuck.send_all, frames.settings_frame(()))
+        await stuck.receive_some(1_000)
+        await settle()
+        second = begin(bench, b"y", streams=False)
+        await settle()
+        if says_goodbye:
+            await stuck.send_all(frames.frame(frames.GOAWAY, 0, 0, b"\0\0\0\1\0\0\0\0"))
+        else:
+            await stuck.aclose()
+        stream = await bench.net.accept()
+        nursery.start_soon(stream.send_all, frames.settings_frame(()))
+        octets = b""
+        while not octets.endswith(b"y"):
+            octets += await stream.receive_some(1_000)
+        answer = frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, b"\x88")
+        await stream.send_all(answer)
+        await second.over.wait()
+        assert second.ended
+        assert first.over.is_set() is not says_goodbye
+
+    run_virtually(test)
