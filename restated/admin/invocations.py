@@ -234,7 +234,10 @@ def _resume_event(deps: AdminDeps, invocation_id: str, choice: str) -> Resume:
     invocation = _stored(deps, invocation_id)
     if invocation is None or invocation.status not in {"invoked", "suspended", "paused"}:
         return Resume(invocation_id)  # refused, whatever was chosen
-    if invocation.status == "invoked" or invocation.deployment_id is None:
+    is_pinned = invocation.deployment_id is not None
+    if invocation.status != "invoked" and not is_pinned and choice == "latest":
+        return Resume(invocation_id)  # the next attempt goes there by itself
+    if invocation.status == "invoked" or not is_pinned:
         raise RequestError(refusal(Refused(ErrorCode.RESUME_RUNNING, invocation_id)))
     chosen = _resolve(deps, invocation, choice, "resume")
     return Resume(invocation_id, chosen.deployment_id, chosen.service_revision)
