@@ -36,6 +36,7 @@ from restated.model.records import (
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
+from tests.ingress.http import Answer, Client
 from tests.sim.clock import SeededRng, VirtualClock
 from tests.sim.memory_store import MemoryStore
 
@@ -50,7 +51,8 @@ def handler(name: str, kind: HandlerType = "shared", **fields: Any) -> Handler:
     return Handler(name, kind, **{"input": JSON_IN, "output": JSON_OUT, **fields})
 
 
-SERVICES: dict[str, tuple[ServiceType, tuple[Handler, ...]]] = {
+Services = dict[str, tuple[ServiceType, tuple[Handler, ...]]]
+SERVICES: Services = {
     "Svc": (
         "service",
         (
@@ -75,7 +77,9 @@ def recorded_cases(*groups: str) -> list[dict[str, Any]]:
 class IngressWorld:
     """Everything a request passes, without sockets."""
 
-    def __init__(self, limits: IngressLimits | None = None) -> None:
+    def __init__(
+        self, limits: IngressLimits | None = None, services: Services | None = None
+    ) -> None:
         self.limits = limits or IngressLimits()
         self.store = MemoryStore()
         self.clock = VirtualClock()
@@ -92,7 +96,7 @@ class IngressWorld:
             if effect not in (Settled, StartAttempt, ArmTimer):
                 dispatch.route(effect, lambda _effect: None)
         self.catalog = LiveCatalog()
-        self._register()
+        self._register(SERVICES if services is None else services)
         self.ingress = Ingress(
             self.writer,
             self.waiters,
@@ -106,12 +110,12 @@ class IngressWorld:
         self.server = IngressServer(self.ingress)
         self.listener = _Listener()
 
-    def _register(self) -> None:
+    def _register(self, services: Services) -> None:
         rows = [
             ServiceRevision(
                 name, 1, "dp_1", msgspec.msgpack.encode(ServiceDefinition(kind, handlers))
             )
-            for name, (kind, handlers) in SERVICES.items()
+            for name, (kind, handlers) in services.items()
         ]
         self.store.apply([Put(DEPLOYMENT), *(Put(row) for row in rows)])
         self.catalog.load(self.store)
@@ -154,11 +158,19 @@ class IngressWorld:
 
     # -- clients
 
-    async def connect(self) -> trio.StapledStream[Any, Any]:
+    async def connect(self) -> Client:
         """A connection to the ingress."""
         ours, theirs = trio.testing.memory_stream_pair()
         await self.listener.send(theirs)
-        return ours
+        return Client(ours)
+
+    async def ask(self, data: bytes) -> Answer:
+        """The answer to one request on a connection of its own."""
+        client = await self.connect()
+        try:
+            return await client.ask(data)
+        finally:
+            await client.stream.aclose()
 
 
 class _Listener(trio.abc.Listener[trio.abc.Stream]):
@@ -176,12 +188,14 @@ class _Listener(trio.abc.Listener[trio.abc.Stream]):
 
 
 def run_ingress(
-    body: Callable[[IngressWorld], Awaitable[None]], limits: IngressLimits | None = None
+    body: Callable[[IngressWorld], Awaitable[None]],
+    limits: IngressLimits | None = None,
+    services: Services | None = None,
 ) -> None:
     """Run `body` beside a running server, in virtual time."""
 
     async def main() -> None:
-        world = IngressWorld(limits)
+        world = IngressWorld(limits, services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(world.writer.run)
             nursery.start_soon(world.timers.run)
