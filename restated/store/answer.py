@@ -155,7 +155,7 @@ class ArrowAnswer:
         """The end marker; an empty answer gets its schema and an empty batch first."""
         if not self._is_open:
             self._write([])
-        self._writer.release()
+        self._writer.close()
         return self._drain()
 
     def _write(self, rows: list[Row]) -> None:

@@ -149,7 +149,8 @@ class _Child:
             self.post(Stop(number))
 
     def kill(self) -> None:
-        """End the process at once; its statements end with an error."""
+        """End the process at once; its statements end with an error, the next gets another."""
+        self.is_gone = True
         self.process.kill()
 
     async def serve(self) -> None:

@@ -123,10 +123,10 @@ def comparable(left: SqlType, right: SqlType) -> SqlType:
     both = {left, right}
     if "key" in both and both <= NUMBERS | {"text", "null"}:
         return "key"
-    if both & NUMBERS and "text" in both:
-        return "f64"
+    if both & NUMBERS and both & {"text", "binary"}:
+        return "f64"  # state values are JSON more often than not: compared as the number they are
     common = unify(left, right)
-    if (both & TIMES and common not in TIMES) or ("binary" in both and both & NUMBERS):
+    if both & TIMES and common not in TIMES:
         msg = (
             "Error during planning: Cannot infer common argument type for comparison operation"
             f" {ARROW_NAMES[left]} = {ARROW_NAMES[right]}"
@@ -232,4 +232,6 @@ def to_text(node: exp.Expression, have: SqlType) -> exp.Expression | None:
 def _to_float(node: exp.Expression, have: SqlType) -> exp.Expression | None:
     if have == "text":
         return call("cast_float", node)
+    if have == "binary":
+        return call("try_float", call("utf8", node))
     return cast(node, "DOUBLE") if have == "key" else None

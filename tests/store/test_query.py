@@ -1,0 +1,504 @@
+"""The query child: what it refuses, what it survives, how it streams (Z2, C91 to C93, G18)."""
+
+import json
+import os
+import signal
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+import trio
+import trio.testing
+
+from restated.core.effects import Put
+from restated.model.records import StateValue
+from restated.store.dialect import Planner
+from restated.store.query import STATEMENTS_MAX, WAITING_MAX, Limits, QueryError
+from restated.store.query_child import Session
+from restated.store.query_wire import CREDITS_AT_START
+from restated.store.schema import DATABASE_NAME
+from tests.store.querying import ID, NOW_MS, QueryWorld, invocation, querying, run_queries
+
+ENDLESS = "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t"
+MANY = (
+    "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < {}) "
+    "SELECT n, repeat('x', 200) AS filler FROM t"
+)
+RECORDED = json.loads((Path(__file__).parent.parent / "data" / "sql_queries.json").read_text())
+
+
+def test_count_of_nothing(tmp_path: Path) -> None:
+    """The first thing every client asks while a server starts."""
+
+    async def body(world: QueryWorld) -> None:
+        answer = await world.raw("SELECT count(*) AS n FROM sys_invocation")
+        assert answer == b'{"rows":[{"n":0}]}'
+
+    run_queries(body, tmp_path)
+
+
+def test_a_committed_row_is_seen_by_the_next_query(tmp_path: Path) -> None:
+    """A6: the child reads commits of the write-ahead log, at once."""
+
+    async def body(world: QueryWorld) -> None:
+        for count in range(3):
+            assert await world.rows("SELECT count(*) AS n FROM state") == [{"n": count}]
+            await world.put(StateValue("", "S", "k", str(count), b"v"))
+
+    run_queries(body, tmp_path)
+
+
+def test_recorded_queries_of_web_ui_and_cli_are_answered(tmp_path: Path) -> None:
+    """sql_queries.json; the metrics tables of one of them do not exist in the reference either."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.put(invocation())
+        refused = []
+        for recorded in RECORDED:
+            try:
+                json.loads(await world.raw(recorded["query"]))
+            except QueryError as error:
+                refused.append(error.message)
+        assert refused == [
+            "Error during planning: table 'restate.public.metrics_processor' not found"
+        ]
+
+    run_queries(body, tmp_path)
+
+
+ATTACKS = (
+    # writes
+    "INSERT INTO state VALUES (1)",
+    "UPDATE state SET value = x'00'",
+    "DELETE FROM sys_invocation",
+    "DROP TABLE sys_invocation",
+    'DROP VIEW "sql$state"',
+    "CREATE TABLE t (a int)",
+    "CREATE TEMP TABLE t AS SELECT 1",
+    "CREATE VIEW v AS SELECT 1",
+    "CREATE TRIGGER g AFTER INSERT ON state BEGIN SELECT 1; END",
+    "CREATE INDEX i ON state (key)",
+    "ALTER TABLE state ADD COLUMN x int",
+    "REPLACE INTO state VALUES (1)",
+    "MERGE INTO state USING state ON true WHEN MATCHED THEN DELETE",
+    "TRUNCATE TABLE state",
+    "REINDEX",
+    "ANALYZE",
+    "VACUUM",
+    "VACUUM INTO '/tmp/stolen.db'",
+    "WITH x AS (SELECT 1) DELETE FROM state",
+    "WITH x AS (DELETE FROM state RETURNING *) SELECT * FROM x",
+    "SELECT 1 INTO t",
+    # other files and programs
+    "ATTACH DATABASE '/etc/passwd' AS p",
+    "ATTACH ':memory:' AS m",
+    "DETACH DATABASE main",
+    "COPY (SELECT 1) TO '/tmp/stolen'",
+    "COPY state FROM PROGRAM 'id'",
+    "SELECT load_extension('/tmp/evil.so')",
+    "SELECT readfile('/etc/passwd')",
+    "SELECT writefile('/tmp/x', 'y')",
+    "SELECT edit('x')",
+    "SELECT fts3_tokenizer('simple')",
+    "LOAD '/tmp/evil.so'",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "CREATE VIRTUAL TABLE t USING csv(filename='/etc/passwd')",
+    # settings
+    "PRAGMA query_only = OFF",
+    "PRAGMA writable_schema = ON",
+    "PRAGMA journal_mode = DELETE",
+    "SELECT * FROM pragma_table_info('invocation')",
+    "SELECT * FROM pragma_database_list",
+    "SET query_only = off",
+    # several statements
+    "SELECT 1; DROP TABLE invocation",
+    "SELECT 1; SELECT 2",
+    "BEGIN",
+    "COMMIT",
+    "SAVEPOINT a",
+    "EXPLAIN DELETE FROM state",
+    # what is stored, past the views
+    "SELECT * FROM sqlite_master",
+    "SELECT * FROM sqlite_schema",
+    "SELECT * FROM sqlite_temp_master",
+    "SELECT * FROM main.invocation",
+    "SELECT * FROM invocation",
+    "SELECT * FROM deployment",
+    "SELECT headers FROM main.deployment",
+    "SELECT * FROM temp.live",
+    "SELECT * FROM live",
+    'SELECT * FROM "sql$state"',
+    'WITH "sql$state" AS (SELECT * FROM journal) SELECT * FROM "sql$state"',
+    "WITH sys_invocation AS (SELECT * FROM main.journal) SELECT * FROM sys_invocation",
+    'SELECT 1 AS "sql$x"',
+    "SELECT * FROM dbstat",
+    "SELECT * FROM sqlite_dbpage",
+    "SELECT rowid FROM sys_invocation",
+    "SELECT _rowid_ FROM state",
+    # functions of ours and of SQLite that are not for clients
+    "SELECT id_partition('x')",
+    "SELECT zeroblob(1000000000)",
+    "SELECT randomblob(1000000000)",
+    "SELECT printf('%.*c', 900000000, 'x')",
+    "SELECT sqlite_version()",
+    "SELECT sqlite_compileoption_get(0)",
+    # placeholders, broken text
+    "SELECT :s0",
+    "SELECT ?",
+    "SELECT $1",
+    "SELECT * FROM state WHERE key = :s0",
+    "SELECT 'unfinished",
+    "SELECT (((",
+    "SELECT \0",
+    "",
+    ";",
+    "-- nothing",
+    "SELECT " + "(" * 5_000 + "1" + ")" * 5_000,
+    "SELECT " + "1+" * 20_000 + "1",
+    "SELECT 1 " + "UNION ALL SELECT 1 " * 600,
+    "SELECT 1 FROM " + ", ".join(["state"] * 40),
+    "SELECT '" + "x" * 2_000_000 + "'",
+)
+
+COSTS = (
+    ENDLESS,
+    "SELECT count(*) FROM " + ", ".join(f"information_schema.columns c{i}" for i in range(9)),
+    "WITH RECURSIVE t AS (SELECT 'x' AS s UNION ALL SELECT s || s FROM t) SELECT max(s) FROM t",
+    "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) SELECT * FROM t ORDER BY n",
+    "WITH RECURSIVE t AS (SELECT 1 AS n UNION SELECT n + 1 FROM t) SELECT count(*) FROM t",
+    "SELECT repeat(repeat('x', 10000000), 1000)",
+    "SELECT lpad('x', 2000000000)",
+    "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 100000) "
+    "SELECT count(*) FROM t a, t b WHERE a.n + b.n LIKE '%1%2%3%'",
+    "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) "
+    "SELECT string_agg(repeat('x', 100000), ',') FROM t",
+)
+
+
+@pytest.mark.parametrize("sql", ATTACKS, ids=lambda sql: sql[:50])
+def test_attack_is_refused_before_anything_runs(sql: str) -> None:
+    """Z2: the planner writes each statement anew from what its tables list."""
+    from restated.store.sql_typing import SqlError
+
+    with pytest.raises(SqlError):
+        Planner().plan(sql)
+
+
+def test_attacks_and_costs_leave_data_and_neighbours_alone(tmp_path: Path) -> None:
+    """G18: everything is contained within the deadline; the next query is answered as ever."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.put(invocation(), StateValue("", "S", "k", "n", b"v"))
+        files = sorted(path.name for path in (tmp_path / "state").iterdir())
+        for sql in (*ATTACKS, *COSTS):
+            with trio.fail_after(4):
+                error = await world.refusal(sql)
+            assert error.status == 400, (sql[:80], error.message)
+        assert await world.rows("SELECT count(*) AS n FROM state") == [{"n": 1}]
+        assert await world.rows("SELECT id FROM sys_invocation") == [{"id": ID}]
+        assert sorted(path.name for path in (tmp_path / "state").iterdir()) == files
+
+    run_queries(body, tmp_path, Limits(timeout_ms=500, grace_s=3))
+
+
+BEHIND_THE_PLANNER = (
+    "ATTACH DATABASE ':memory:' AS m",
+    "DETACH DATABASE main",
+    "PRAGMA query_only = OFF",
+    "PRAGMA writable_schema = ON",
+    "SELECT * FROM pragma_database_list",
+    "INSERT INTO main.state VALUES ('', 's', 'k', 'n', x'00')",
+    "DELETE FROM main.state",
+    "UPDATE main.state SET value = x'00'",
+    "DELETE FROM temp.live",
+    "DROP VIEW temp.\"sql$state\"",
+    "CREATE TABLE main.t (a)",
+    "CREATE TEMP TABLE t (a)",
+    "CREATE TEMP TRIGGER g AFTER INSERT ON live BEGIN SELECT 1; END",
+    "VACUUM",
+    "VACUUM INTO '/tmp/stolen.db'",
+    "ANALYZE",
+    "REINDEX",
+    "BEGIN",
+    "SAVEPOINT a",
+    "SELECT * FROM sqlite_master",
+    "SELECT name FROM temp.sqlite_master",
+    "SELECT * FROM main.state",
+    "SELECT value FROM state",
+    "SELECT headers FROM deployment",
+    "SELECT (SELECT payload FROM journal LIMIT 1)",
+    "SELECT id FROM temp.live",
+    "WITH x AS (SELECT value FROM main.state) SELECT * FROM x",
+    "SELECT load_extension('x')",
+    "SELECT zeroblob(10)",
+    "SELECT fts3_tokenizer('simple')",
+    "CREATE VIRTUAL TABLE temp.t USING fts5(a)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", BEHIND_THE_PLANNER)
+def test_the_connection_refuses_what_the_planner_would_let_through(
+    tmp_path: Path, sql: str
+) -> None:
+    """The second fence: authorizer and read-only connection, without the first."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.put(StateValue("", "S", "k", "n", b"v"))
+        session = Session(str(tmp_path / "state" / DATABASE_NAME), Planner())
+        with closing(session._connection) as connection:
+            with pytest.raises(apsw.Error):
+                connection.execute(sql).fetchall()
+            view = connection.execute('SELECT key FROM "sql$state"').fetchall()
+        assert view == [("n",)]
+
+    run_queries(body, tmp_path)
+
+
+def test_a_deadline_ends_the_statement_and_nothing_else(tmp_path: Path) -> None:
+    """4.11: the progress handler sees the clock every few thousand steps."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.rows("SELECT 1 AS a")
+        process_id = world.runner.process_id
+        start = trio.current_time()
+        error = await world.refusal(ENDLESS)
+        assert trio.current_time() - start < 2
+        assert error.message.startswith("Resources exhausted: the statement took more than 0.3 s")
+        assert world.runner.process_id == process_id
+
+    run_queries(body, tmp_path, Limits(timeout_ms=300))
+
+
+def test_a_child_that_obeys_no_deadline_is_killed_and_replaced(tmp_path: Path) -> None:
+    """Design 3.15: killed and respawned at a deadline. A stopped process stands for a hung one."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.rows("SELECT 1 AS a")
+        process_id = world.runner.process_id
+        assert process_id is not None
+        os.kill(process_id, signal.SIGSTOP)
+        error = await world.refusal("SELECT 1 AS a")
+        assert (error.status, "killed" in error.message) == (400, True)
+        assert await world.rows("SELECT 1 AS a") == [{"a": 1}]
+        assert world.runner.process_id != process_id
+
+    run_queries(body, tmp_path, Limits(timeout_ms=200, grace_s=0.3))
+
+
+def test_a_child_that_dies_fails_its_statements_and_is_replaced(tmp_path: Path) -> None:
+    """The kernel may kill it for its memory; nobody must wait for ever."""
+
+    async def body(world: QueryWorld) -> None:
+        rows = await world.runner.run(MANY.format(1_000_000), "json")
+        process_id = world.runner.process_id
+        assert process_id is not None
+        os.kill(process_id, signal.SIGKILL)
+        with pytest.raises(QueryError) as refused:
+            async for _ in rows:
+                pass
+        await rows.aclose()
+        assert refused.value.status == 500
+        assert await world.rows("SELECT 1 AS a") == [{"a": 1}]
+
+    run_queries(body, tmp_path)
+
+
+def test_an_idle_child_ends_and_the_next_query_starts_another(tmp_path: Path) -> None:
+    """W8: memory of the child is only there while somebody asks."""
+
+    async def body(world: QueryWorld) -> None:
+        assert world.runner.process_id is None
+        await world.rows("SELECT 1 AS a")
+        child = world.runner._child
+        assert child is not None
+        with trio.fail_after(5):
+            await child.process.wait()
+        assert child.process.returncode == 0
+        assert await world.rows("SELECT 1 AS a") == [{"a": 1}]
+
+    run_queries(body, tmp_path, Limits(idle_s=0.05))
+
+
+def test_a_large_answer_is_streamed_with_bounded_buffers(tmp_path: Path) -> None:
+    """reliability.md: `/query` must stream millions of rows; a slow client fills no process."""
+
+    async def body(world: QueryWorld) -> None:
+        rows = await world.runner.run(MANY.format(100_000), "json")
+        received, held_max = [], 0
+        async for piece in rows:
+            received.append(piece)
+            held_max = max(held_max, rows._receive.statistics().current_buffer_used)
+        await rows.aclose()
+        answer = json.loads(b"".join(received))["rows"]
+        assert len(answer) == 100_000
+        assert answer[-1] == {"n": 100_000, "filler": "x" * 200}
+        assert len(received) > 20
+        assert held_max <= CREDITS_AT_START + 1  # the end needs no credit
+
+    run_queries(body, tmp_path)
+
+
+def test_an_answer_is_one_snapshot_while_the_writer_goes_on(tmp_path: Path) -> None:
+    """The writer is never delayed, and what it commits meanwhile is not mixed in."""
+
+    async def body(world: QueryWorld) -> None:
+        filler = b"x" * 10_000
+        await world.put(*(StateValue("", "S", "k", f"{i:04d}", filler) for i in range(500)))
+        rows = await world.runner.run("SELECT key, value FROM state ORDER BY key", "json")
+        received = [await anext(rows)]
+        await world.put(StateValue("", "S", "k", "9999", b"late"))
+        received += [piece async for piece in rows]
+        await rows.aclose()
+        assert len(json.loads(b"".join(received))["rows"]) == 500
+        assert await world.rows("SELECT count(*) AS n FROM state") == [{"n": 501}]
+
+    run_queries(body, tmp_path)
+
+
+def test_a_long_statement_does_not_delay_a_short_one(tmp_path: Path) -> None:
+    """Design 3.15: 4 statements at once."""
+
+    async def body(world: QueryWorld) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(STATEMENTS_MAX - 1):
+                nursery.start_soon(world.raw, ENDLESS)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(5):
+                assert await world.rows("SELECT 1 AS a") == [{"a": 1}]
+            nursery.cancel_scope.cancel()
+
+    run_queries(body, tmp_path)
+
+
+def test_an_abandoned_statement_is_stopped_at_once(tmp_path: Path) -> None:
+    """C91: four clients leave; their places and their threads are free again."""
+
+    async def body(world: QueryWorld) -> None:
+        for _ in range(3):
+            with trio.move_on_after(0.1):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(STATEMENTS_MAX):
+                        nursery.start_soon(world.raw, ENDLESS)
+        with trio.fail_after(5):
+            assert await world.rows("SELECT 1 AS a") == [{"a": 1}]
+
+    run_queries(body, tmp_path)
+
+
+def test_too_many_waiting_statements_are_refused(tmp_path: Path) -> None:
+    """admin.md 11: 429; nothing is queued without bound."""
+
+    async def body(world: QueryWorld) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(STATEMENTS_MAX + WAITING_MAX):
+                nursery.start_soon(world.raw, ENDLESS)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await world.refusal("SELECT 1 AS a")).status == 429
+            nursery.cancel_scope.cancel()
+
+    run_queries(body, tmp_path)
+
+
+def test_without_a_task_for_its_child_a_runner_refuses(tmp_path: Path) -> None:
+    """While the daemon starts or stops."""
+
+    async def main() -> None:
+        async with querying(tmp_path) as world:
+            runner = world.runner
+            await world.rows("SELECT 1 AS a")
+        with pytest.raises(QueryError) as refused:
+            await runner.run("SELECT 1 AS a", "json")
+        assert refused.value.status == 503
+
+    trio.run(main)
+
+
+def test_the_child_can_write_no_file_and_knows_no_secret(tmp_path: Path) -> None:
+    """Limits of the process hold whatever SQLite is made to do; Z5."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.rows("SELECT 1 AS a")
+        process = trio.Path(f"/proc/{world.runner.process_id}")
+        limits = await (process / "limits").read_text()
+        found = {line[:26].strip(): line.split()[-3:-1] for line in limits.splitlines()[1:]}
+        assert found["Max file size"] == ["0", "0"]
+        assert found["Max address space"] == [str(512 << 20)] * 2
+        environment = await (process / "environ").read_bytes()
+        names = {entry.partition(b"=")[0] for entry in environment.split(b"\0") if entry}
+        assert names <= {b"PATH", b"LANG", b"TZ", b"PYTHONPATH", b"MALLOC_ARENA_MAX", b"LC_CTYPE"}
+
+    run_queries(body, tmp_path)
+
+
+def test_arrow_answers_carry_types_and_nulls(tmp_path: Path) -> None:
+    """sql.md: the types of the reference's columns, in a stream that others read."""
+    from nanoarrow import ArrayStream, ipc
+
+    async def body(world: QueryWorld) -> None:
+        await world.put(invocation(created_at_ms=NOW_MS), invocation(2, ID[:-1] + "Y"))
+        columns = "id, status, created_at, completion_retention, invoked_by_id, journal_size"
+        stream = await world.raw(
+            f"SELECT {columns}, suspended_waiting_for_signals AS s FROM sys_invocation "
+            f"WHERE id = '{ID}'",
+            "arrow",
+        )
+        with ipc.InputStream.from_readable(stream) as readable:
+            array = ArrayStream(readable).read_all()
+        fields = {field.name: str(field.type) for field in array.schema.fields}
+        assert fields["id"] == "Type.LARGE_STRING"
+        assert fields["created_at"] == "Type.TIMESTAMP"
+        assert fields["completion_retention"] == "Type.DURATION"
+        assert fields["journal_size"] == "Type.UINT32"
+        assert fields["s"] == "Type.LIST"
+        (row,) = array.to_pylist()
+        assert row["id"] == ID
+        assert int(row["created_at"].timestamp() * 1_000) == NOW_MS
+        assert row["invoked_by_id"] is None
+        assert row["s"] is None
+
+    run_queries(body, tmp_path)
+
+
+def test_an_empty_arrow_answer_has_its_schema(tmp_path: Path) -> None:
+    """admin.md 11: schema message and end marker, as clients read columns from it."""
+    from nanoarrow import ArrayStream, ipc
+
+    async def body(world: QueryWorld) -> None:
+        stream = await world.raw("SELECT * FROM sys_rules", "arrow")
+        assert stream.endswith(b"\xff\xff\xff\xff\0\0\0\0")
+        with ipc.InputStream.from_readable(stream) as readable:
+            array = ArrayStream(readable).read_all()
+        assert [field.name for field in array.schema.fields][:2] == ["pattern", "concurrency"]
+        assert array.to_pylist() == []
+
+    run_queries(body, tmp_path)
+
+
+def test_many_rows_in_arrow_keep_their_order(tmp_path: Path) -> None:
+    """One record batch for each run of rows."""
+    from nanoarrow import ArrayStream, ipc
+
+    async def body(world: QueryWorld) -> None:
+        stream = await world.raw(MANY.format(5_000), "arrow")
+        with ipc.InputStream.from_readable(stream) as readable:
+            array = ArrayStream(readable).read_all()
+        assert [row["n"] for row in array.to_pylist()] == list(range(1, 5_001))
+
+    run_queries(body, tmp_path)
+
+
+def test_commits_are_not_delayed_by_a_query_that_holds_a_snapshot(tmp_path: Path) -> None:
+    """G18: a reader that stalls must not stall the writer."""
+
+    async def body(world: QueryWorld) -> None:
+        filler = b"x" * 100_000
+        await world.put(*(StateValue("", "S", "k", f"{i:04d}", filler) for i in range(100)))
+        rows = await world.runner.run("SELECT key, value FROM state", "json")
+        with trio.fail_after(5):
+            for count in range(50):
+                await world.store.commit([Put(StateValue("", "S", "other", str(count), b"v"))])
+        await rows.aclose()
+
+    run_queries(body, tmp_path)
