@@ -100,14 +100,18 @@ class _Lane:
         """Give an exchange to an idle connection or to a new one, within the bound."""
         if self._idle:
             self._idle.pop().give(exchange)
-        elif self._count < self._limits.connections_max:
+            return
+        if self._count < self._limits.connections_max:
             self._count += 1
             self._nursery.start_soon(self._connect, exchange)
-        elif len(self._waiting) < self._limits.waiting_max:
+            return
+        if len(self._waiting) >= self._limits.waiting_max:
+            self._waiting = deque(each for each in self._waiting if not each.is_closed)
+        if len(self._waiting) < self._limits.waiting_max:
             self._waiting.append(exchange)
-        else:
-            error = TransportError("too many requests wait for a connection to this service")
-            self._nursery.start_soon(_report, exchange, error)
+            return
+        error = TransportError("too many requests wait for a connection to this service already")
+        self._nursery.start_soon(_report, exchange, error)
 
     async def _connect(self, exchange: Http1Exchange) -> None:
         try:

@@ -124,6 +124,8 @@ class Http2Pool:
                 connection.adopt(exchange)
                 return
         if len(self._waiting) >= self._limits.waiting_max:
+            self._waiting = deque(each for each in self._waiting if not each.is_closed)
+        if len(self._waiting) >= self._limits.waiting_max:
             self._nursery.start_soon(_report, exchange, TransportError(TOO_MANY_WAIT))
             return
         self._waiting.append(exchange)

@@ -117,7 +117,7 @@ class Http2Connection:
                     await self._read()
         finally:
             self.fail(TransportError("the connection was closed"))
-            await self._wire.aclose(h2.goaway(self._goodbye))
+            await self._wire.aclose(self._sender.last_words(h2.goaway(self._goodbye)))
 
     def tick(self, seconds: float) -> None:
         """Let `seconds` pass: keep-alive, idle eviction, the greeting's deadline (C86, M5)."""

@@ -126,9 +126,12 @@ class Http2Sender:
             except OSError as error:
                 self._owner.on_send_failed(error)
                 return
-            finally:
-                self._sending = False
+            self._sending = False  # not when cancelled: `last_words` must know
             self._out_bytes -= len(octets)
+
+    def last_words(self, octets: bytes) -> bytes:
+        """What may still be sent at the end; nothing once a write was cut in the middle."""
+        return b"" if self._sending else b"".join((*self._out, octets))
 
     def _wake(self) -> None:
         if self._parked is not None and not self.is_held:

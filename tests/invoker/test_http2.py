@@ -422,6 +422,26 @@ def test_a_plain_socket_is_written_to_until_it_is_full_and_then_waited_for() -> 
     trio.run(partial(_in_nursery, test))
 
 
+def test_a_closing_connection_says_why() -> None:
+    """GOAWAY with our reason, as far as the kernel takes it at once."""
+
+    def pair() -> tuple[Stream, Stream]:
+        ours, theirs = (trio.socket.from_stdlib_socket(end) for end in socket.socketpair())
+        return trio.SocketStream(ours), trio.SocketStream(theirs)
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery, FakeNet(pair))
+        recorder = begin(bench, b"x")
+        peer = await bench.peer()
+        await peer.request()
+        await peer.send_raw(frames.frame(frames.PING, 0, 1, b"12345678"))
+        await recorder.failure()
+        goodbye = await peer.next(h2.events.ConnectionTerminated)
+        assert goodbye.error_code == frames.PROTOCOL_ERROR
+
+    trio.run(partial(_in_nursery, test))
+
+
 async def _in_nursery(test: Any) -> None:
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:

@@ -371,6 +371,7 @@ def test_an_exchange_of_which_nothing_was_sent_moves_on(says_goodbye: bool) -> N
         while not octets.endswith(b"y"):
             octets += await stream.receive_some(1_000)
         answer = frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, b"\x88")
+        await settle()
         await stream.send_all(answer)
         await second.over.wait()
         assert second.ended
