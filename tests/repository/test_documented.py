@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
+from restated.cli.commands import build_app
 from restated.daemon import config
 from restated.daemon.config import Setting
 from tests.repository.tree import ROOT
@@ -31,6 +33,42 @@ def test_the_manual_has_no_setting_that_does_not_exist() -> None:
     page = (MANUAL / "restated.toml.5").read_text()
     documented = re.findall(r"^\.It Va (\S+)$", page, re.MULTILINE)
     assert documented == [setting.name for setting in config.SETTINGS]
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every command of the CLI but `serve`, with its own options."""
+    app = build_app()
+    groups = [name for name in app if not name.startswith("-")]
+    leaves = [
+        (f"{group} {verb}", app[group][verb])
+        for group in groups
+        for verb in app[group]
+        if not verb.startswith("-")
+    ]
+    leaves.append(("sql", app["sql"]))
+    return [(name, options_of(leaf)) for name, leaf in leaves]
+
+
+def options_of(command: App) -> list[str]:
+    """The long options that only this command has."""
+    names = [name for one in command.assemble_argument_collection() for name in one.names]
+    return [
+        name
+        for name in names
+        if name.startswith("--")
+        and name not in {"--admin", "--output", "--yes"}
+        and not re.match(r"--(?:no|empty)-|.*\.no-", name)
+    ]
+
+
+@pytest.mark.parametrize(("name", "options"), commands(), ids=lambda value: str(value)[:30])
+def test_every_command_and_its_options_are_in_the_manual(name: str, options: list[str]) -> None:
+    """style.md 12: a command is a function and an entry in restated(1)."""
+    page = (MANUAL / "restated.1").read_text()
+    found = re.search(rf"^\.It Cm {name}(?: Ar .*)?$", page, re.MULTILINE)
+    assert found is not None
+    entry = page[found.end() :].partition("\n.It Cm ")[0].partition("\n.Ss ")[0]
+    assert [option for option in options if f"Fl {option[1:]}" not in entry] == []
 
 
 @pytest.mark.parametrize("page", sorted(MANUAL.iterdir()), ids=lambda path: path.name)
