@@ -176,7 +176,10 @@ class Expressions:
         have = self.type_of(left, scope)
         left = holder.args[key]
         parents = [(other.parent, other.arg_key, other.index) for other in others]
-        types = [self.type_of(other, scope) for other in others]
+        beside = self.type_of
+        if have in DURATIONS:
+            beside = partial(sql_times.type_beside_duration, self.type_of, have)
+        types = [beside(other, scope) for other in others]
         self._note_ids(left, others, scope)
         common = have
         for one in types:
@@ -201,13 +204,19 @@ class Expressions:
     def _like(self, node: exp.Expression, scope: Scope) -> SqlType:
         for key in ("this", "expression"):
             self._as(node, key, "text", scope)
+        sides = [node.args["this"], node.args["expression"]]
         if isinstance(node, exp.ILike):
-            node.replace(
-                exp.Like(this=call("lower", node.this), expression=call("lower", node.expression))
-            )
+            sides = [call("lower", side) for side in sides]
+        like: exp.Expression = exp.Like(this=sides[0].copy(), expression=sides[1].copy())
+        if not isinstance(node.parent, exp.Escape):
+            like = exp.Escape(this=like, expression=exp.Literal.string("\\"))  # DataFusion's own
+        node.replace(like)
         return "bool"
 
     def _escape(self, node: exp.Expression, scope: Scope) -> SqlType:
+        if not isinstance(node.expression, exp.Literal) or len(node.expression.name) != 1:
+            msg = "This feature is not implemented: ESCAPE of anything but one character"
+            raise SqlError(msg)
         self.type_of(node.this, scope)
         return "bool"
 

@@ -56,6 +56,20 @@ def type_interval(_type_of: TypeOf, node: exp.Expression, _scope: Scope) -> SqlT
     return "interval"
 
 
+def type_beside_duration(
+    type_of: TypeOf, kind: SqlType, node: exp.Expression, scope: Scope
+) -> SqlType:
+    """What a duration is compared with: an INTERVAL becomes a number of the duration's unit."""
+    interval = literal_interval(node)
+    if interval is None:
+        return type_of(node, scope)
+    if interval.months:
+        msg = "Error during planning: months have no fixed duration"
+        raise SqlError(msg)
+    node.replace(number(_steps(interval, kind)))
+    return kind
+
+
 def type_now(_type_of: TypeOf, node: exp.Expression, _scope: Scope) -> SqlType:
     """The time of the request, one for the whole statement."""
     node.replace(
