@@ -41,7 +41,12 @@ LogFormat = Literal["text", "json"]
 CONFIG_BYTES_MAX: Final = 1 << 20
 OURS: Final = "RESTATED_"
 REFERENCE: Final = "RESTATE_"
-CLI_VARIABLES: Final = frozenset({"RESTATED_ADMIN"})  # read by the other verbs of `restated`
+OTHERS_VARIABLES: Final = frozenset(  # ours by prefix, but no setting of the daemon
+    {
+        "RESTATED_ADMIN",  # where the other verbs of `restated` find the daemon
+        "RESTATED_CMD",  # how harnesses that compare servers start this one
+    }
+)
 USAGE: Final = """\
 usage: restated serve [--config FILE] [--base-dir DIR] [--ingress ADDRESS:PORT]
                       [--admin ADDRESS:PORT|none] [--admin-socket PATH]
@@ -368,7 +373,7 @@ def _environment(environment: Mapping[str, str]) -> tuple[list[_Given], list[str
             given_by_reference.append(_Given(references[name], value, source))
         elif name in ours:
             given_by_us.append(_Given(ours[name], value, source))
-        elif name.startswith(OURS) and name not in CLI_VARIABLES:
+        elif name.startswith(OURS) and name not in OTHERS_VARIABLES:
             raise ConfigError(f"unknown setting in {source}; restated.toml(5) lists the settings")
         elif name.startswith(REFERENCE):
             ignored.append(name)

@@ -94,6 +94,7 @@ def test_unknown_variables_of_the_reference_are_ignored_and_told() -> None:
     environment = {
         "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "1",
         "RESTATED_ADMIN": "unix:/x",
+        "RESTATED_CMD": "restated serve",
         "HOME": "/",
     }
     assert config.load([], environment).ignored == ("RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE",)
