@@ -122,10 +122,15 @@ class RunProposed(AttemptEvent):
 
 
 class AttemptSuspended(AttemptEvent):
-    """The handler waits; `known_entries` is the journal length that it had seen at its start."""
+    """The handler waits; `known_entries` is the journal length that it had seen at its start.
+
+    `policy` and `jitter` as in AttemptFailed: a wait that nothing can end is a failure (C05).
+    """
 
     awaiting_on: Await
     known_entries: int
+    policy: RetryPolicy = RetryPolicy()
+    jitter: int = 0
 
 
 class AttemptFailed(AttemptEvent):

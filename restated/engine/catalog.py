@@ -100,6 +100,11 @@ class LiveCatalog:
         self._listeners: list[Callable[[Catalog], None]] = []
         self.current = Catalog({}, {}, {})
 
+    @property
+    def defaults(self) -> Settings:
+        """What holds where neither handler nor service says anything."""
+        return self._defaults
+
     def load(self, view: View) -> None:
         """Read deployments and services anew; bounded by what operators registered."""
         self.current = picture(view, self._defaults)

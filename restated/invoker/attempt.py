@@ -249,9 +249,15 @@ class Attempt:
         elif isinstance(event, RunResult):
             self._on_run_result(event)
         elif isinstance(event, Suspended):
-            known_entries = self.session.known_entries
             self._finish(
-                AttemptSuspended(self.number, self.attempt, event.awaiting_on, known_entries)
+                AttemptSuspended(
+                    self.number,
+                    self.attempt,
+                    event.awaiting_on,
+                    self.session.known_entries,
+                    self.choice.settings.retry,
+                    self._around.rng.below(1001),
+                )
             )
         elif isinstance(event, Failed):
             self.fail(event.error, behavior=event.behavior, retry_after_ms=event.retry_after_ms)

@@ -261,7 +261,7 @@ class Invoker:
         """The policy of a handler that cannot be reached: its service's latest, if there is one."""
         service = self._around.catalog.current.services.get(invocation.service)
         if service is None:
-            return RetryPolicy()
+            return self._around.catalog.defaults.retry
         handler = service.handlers.get(invocation.handler)
         return (service if handler is None else handler).settings.retry
 

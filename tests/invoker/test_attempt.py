@@ -68,7 +68,10 @@ def test_a_suspension_says_what_was_replayed() -> None:
     """Design 3.4: the floor below which signals were consumed."""
     world = AttemptWorld(invocation(journal_length=4, command_count=2))
     world.answer(message(messages.SUSPENSION, pb.SuspensionMessage(waiting_completions=[1])))
-    assert world.writer.posted == [AttemptSuspended(1, 1, Await("first_completed", ("c1",)), 4)]
+    (event,) = world.writer.posted
+    assert isinstance(event, AttemptSuspended)
+    assert (event.awaiting_on, event.known_entries) == (Await("first_completed", ("c1",)), 4)
+    assert event.policy.attempts_max == 5
 
 
 def test_an_error_is_posted_with_policy_and_jitter() -> None:
