@@ -32,6 +32,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REQUESTS_MAX: Final = 2**62  # Hypercorn would cut the requests in progress at its own bound
+LAST_FRAMES_S: Final = 0.05  # for frames that stand behind the end of an answer
 FRAME_HEADER_BYTES: Final = 9
 DATA, RST_STREAM = 0, 3
 FLAG_END_STREAM: Final = 1
@@ -217,7 +218,12 @@ class ServedStream(trio.abc.HalfCloseableStream):
 
 
 class _Stopping:
-    """Hypercorn's event interface over the event of our shutdown."""
+    """Hypercorn's event interface over the event of our shutdown.
+
+    Told that it is set, Hypercorn ends an HTTP/2 connection between the last bytes of an answer
+    and the frame that closes its stream: the client sees a broken answer (C56). So it only learns
+    of it where it waits for it, with a connection that is idle.
+    """
 
     def __init__(self, event: trio.Event) -> None:
         self._event = event
@@ -227,12 +233,13 @@ class _Stopping:
 
     async def wait(self) -> None:
         await self._event.wait()
+        await trio.sleep(LAST_FRAMES_S)
 
     async def set(self) -> None:
         self._event.set()
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return False
 
 
 async def serve_stream(  # noqa: PLR0913 - one parameter each for what the two listeners choose

@@ -179,8 +179,11 @@ class _Listener(trio.abc.Listener[trio.abc.Stream]):
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](100)
         self.send = self._send.send
+        self.failures: list[OSError] = []  # raised by the next `accept`s
 
     async def accept(self) -> trio.abc.Stream:
+        if self.failures:
+            raise self.failures.pop()
         return await self._receive.receive()
 
     async def aclose(self) -> None:
