@@ -45,6 +45,7 @@ def shown(path: Path) -> str:
 def subclasses(parent: type) -> list[type]:
     """All classes below `parent` that have no further subclass, by name."""
     leaves: list[type] = []
-    for child in parent.__subclasses__():
+    children: list[type] = parent.__subclasses__()
+    for child in children:
         leaves.extend(subclasses(child) or [child])
     return sorted(leaves, key=lambda leaf: leaf.__name__)
