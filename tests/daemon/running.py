@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -146,3 +147,14 @@ def serve_fails(*arguments: str, **environment: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stderr
+
+
+def wait_for_port(log: Path, pattern: str) -> str:
+    """The first group of `pattern` in a log that another process writes; polls, it cannot tell."""
+    deadline = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline:
+        found = re.search(pattern, log.read_text())
+        if found is not None:
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(f"no {pattern} in:\n{log.read_text()}")
