@@ -80,13 +80,21 @@ def completion_id_of_call(code: int, payload: bytes) -> int | None:
 
 
 def awaited_json(tree: Await) -> str:
-    """The future that a suspended invocation waits for."""
-    return msgspec.json.encode(_future(tree)).decode()
-
-
-def _future(tree: Await) -> Json:
-    leaves: list[Json] = [{"Single": _leaf(name)} for name in tree.on]
-    return {_COMBINATORS[tree.combinator]: leaves + [_future(inner) for inner in tree.nested]}
+    """The future that a suspended invocation waits for; trees may be 1,000 levels deep."""
+    parents_first: list[Await] = []
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        parents_first.append(node)
+        stack.extend(node.nested)
+    done: list[str] = []
+    for node in reversed(parents_first):
+        first = len(done) - len(node.nested)
+        children = [msgspec.json.encode({"Single": _leaf(name)}).decode() for name in node.on]
+        children += done[first:]
+        del done[first:]
+        done.append(f'{{"{_COMBINATORS[node.combinator]}":[{",".join(children)}]}}')
+    return done[0]
 
 
 def _leaf(name: str) -> Json:

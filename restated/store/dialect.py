@@ -34,6 +34,7 @@ from restated.store.sql_typing import (
     SqlError,
     coerce,
     folded,
+    only_parts,
     unify,
 )
 from restated.store.views import VIEW_PREFIX, view_name
@@ -173,8 +174,14 @@ def _parse(text: str) -> exp.Expression:
 
 _SELECT_PARTS: Final = frozenset({
     "with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit",
-    "offset", "distinct", "windows",
+    "offset", "distinct",
 })  # fmt: skip
+_TABLE_PARTS: Final = frozenset({"this", "alias", "db", "catalog", "joins"})
+_QUERY_PARTS: Final = frozenset({
+    "this", "expression", "distinct", "alias", "with_", "joins", "order", "limit", "offset",
+})  # fmt: skip
+_JOIN_PARTS: Final = frozenset({"this", "on", "using", "side", "kind"})
+_VALUES_PARTS: Final = frozenset({"expressions", "alias"})
 
 
 class _Statement:
@@ -183,14 +190,22 @@ class _Statement:
     def __init__(self) -> None:
         self._expressions = Expressions(self._query)
         self._tables: set[str] = set()
+        self._ctes: set[str] = set()
         self._table_count = 0
 
     def plan(self, tree: exp.Expression) -> Plan:
         root = exp.Subquery(this=tree)
         columns = self._query(tree, Scope(None, {}))
+        self._check_tables(root)
         sql = root.this.sql(dialect="sqlite", identify=True, comments=False)
         ids = tuple(dict.fromkeys(self._expressions.invocation_ids))
         return Plan(sql, columns, ids, bool(self._tables & LIVE_TABLES))
+
+    def _check_tables(self, root: exp.Expression) -> None:
+        """Nothing is read but our views and the statement's own queries, wherever it stands."""
+        for table in root.find_all(exp.Table):
+            if not (table.name.startswith(VIEW_PREFIX) or table.name in self._ctes):
+                raise SqlError(f"Error during planning: table '{table.name}' not found")
 
     def _query(self, node: exp.Expression, outer: Scope) -> tuple[SqlColumn, ...]:
         """The columns of a query; `outer` is where it stands."""
@@ -208,6 +223,7 @@ class _Statement:
                 raise SqlError(msg)
 
     def _parenthesised(self, node: exp.Subquery, outer: Scope) -> tuple[SqlColumn, ...]:
+        only_parts(node, _QUERY_PARTS)
         scope = self._with(node, outer)
         columns = self._query(node.this, scope)
         self._order(node, _of_columns(outer, columns))
@@ -222,6 +238,7 @@ class _Statement:
         for cte in with_.expressions:
             name = folded(cte.args["alias"].this)
             _check_name(name)
+            self._ctes.add(name)
             inner = Scope(outer, scope.ctes)
             query = cte.this
             if with_.args.get("recursive") and isinstance(query, exp.SetOperation):
@@ -233,10 +250,7 @@ class _Statement:
     # -- SELECT
 
     def _select(self, node: exp.Select, outer: Scope) -> tuple[SqlColumn, ...]:
-        for key, value in node.args.items():
-            if value and key not in _SELECT_PARTS:
-                msg = f"This feature is not implemented: {key.upper()} in a SELECT"
-                raise SqlError(msg)
+        only_parts(node, _SELECT_PARTS)
         distinct = node.args.get("distinct")
         if distinct is not None and distinct.args.get("on"):
             msg = "This feature is not implemented: DISTINCT ON"
@@ -304,9 +318,10 @@ class _Statement:
     # -- FROM
 
     def _join(self, join: exp.Join, scope: Scope) -> None:
+        only_parts(join, _JOIN_PARTS)
         kind = str(join.args.get("kind") or "").upper()
-        if join.args.get("method") or kind not in {"", "INNER", "OUTER", "CROSS"}:
-            msg = f"This feature is not implemented: {join.args.get('method') or kind} JOIN"
+        if kind not in {"", "INNER", "OUTER", "CROSS"}:
+            msg = f"This feature is not implemented: {kind} JOIN"
             raise SqlError(msg)
         self._source(join.this, scope)
         on = join.args.get("on")
@@ -327,6 +342,7 @@ class _Statement:
             case exp.Table():
                 self._table(node, scope)
             case exp.Subquery():
+                only_parts(node, _QUERY_PARTS)
                 self._derived(node, scope)
             case exp.Values():
                 inner = exp.Subquery(this=node.copy(), alias=node.args.get("alias"))
@@ -340,10 +356,7 @@ class _Statement:
             self._join(join, scope)
 
     def _table(self, node: exp.Table, scope: Scope) -> None:
-        for key, value in node.args.items():
-            if value and key not in {"this", "alias", "db", "catalog", "joins"}:
-                msg = f"This feature is not implemented: {key.upper()} of a table"
-                raise SqlError(msg)
+        only_parts(node, _TABLE_PARTS)
         name, schema = folded(node.this), folded(node.args.get("db"))
         catalog = folded(node.args.get("catalog"))
         alias = node.args.get("alias")
@@ -395,6 +408,7 @@ class _Statement:
     # -- VALUES, UNION
 
     def _values(self, node: exp.Values, outer: Scope) -> tuple[SqlColumn, ...]:
+        only_parts(node, _VALUES_PARTS)
         rows = node.expressions
         width = len(rows[0].expressions)
         types: list[SqlType] = ["null"] * width
@@ -407,6 +421,7 @@ class _Statement:
         return tuple(SqlColumn(f"column{index + 1}", kind) for index, kind in enumerate(types))
 
     def _set_operation(self, node: exp.SetOperation, outer: Scope) -> tuple[SqlColumn, ...]:
+        only_parts(node, _QUERY_PARTS)
         if not isinstance(node, exp.Union) and node.args.get("distinct") is False:
             msg = "This feature is not implemented: INTERSECT ALL, EXCEPT ALL"
             raise SqlError(msg)

@@ -27,7 +27,10 @@ from restated.store.sql_typing import (
     coerce,
     coerced,
     comparable,
+    converted,
     folded,
+    no_field,
+    only_parts,
     to_text,
     unify,
 )
@@ -41,6 +44,8 @@ _TO_TIMESTAMP: Final = {
     "from_unixtime": 1_000_000_000, "to_timestamp_millis": 1_000_000,
     "to_timestamp_micros": 1_000, "to_timestamp_nanos": 1,
 }  # fmt: skip  # nanoseconds in a unit
+
+WINDOW_PARTS: Final = frozenset({"this", "partition_by", "order", "spec", "over"})
 
 TypeQuery = Callable[[exp.Expression, Scope], tuple[SqlColumn, ...]]
 
@@ -130,7 +135,7 @@ class Expressions:
             return scope.aliases[name]
         found = scope.find(name, qualifier)
         if found is None:
-            raise SqlError(_no_field(node, scope))
+            raise SqlError(no_field(node, scope))
         column, source = found
         node.replace(exp.column(column.name, table=source.name, quoted=True))
         return column.type
@@ -141,7 +146,12 @@ class Expressions:
             return "text"
         if not node.name.isdigit():
             return "f64"
-        return "i64" if int(node.name) < 1 << 63 else "key"
+        if len(node.name) < 19 or int(node.name) < 1 << 63:
+            return "i64"
+        padded = coerced(node, "i64", "key")
+        assert padded is not None
+        node.replace(padded)
+        return "key"
 
     def _inner(self, node: exp.Expression, scope: Scope) -> SqlType:
         return self.type_of(node.this, scope)
@@ -207,7 +217,9 @@ class Expressions:
         sides = [node.args["this"], node.args["expression"]]
         if isinstance(node, exp.ILike):
             sides = [call("lower", side) for side in sides]
-        like: exp.Expression = exp.Like(this=sides[0].copy(), expression=sides[1].copy())
+        like: exp.Expression = exp.Like(
+            this=sides[0].copy(), expression=sides[1].copy(), negate=node.args.get("negate")
+        )
         if not isinstance(node.parent, exp.Escape):
             like = exp.Escape(this=like, expression=exp.Literal.string("\\"))  # DataFusion's own
         node.replace(like)
@@ -226,8 +238,7 @@ class Expressions:
             have = self.type_of(node.this, scope)
             columns = self._type_query(query, scope)
             if len(columns) != 1:
-                msg = "Error during planning: IN needs a query of one column"
-                raise SqlError(msg)
+                raise SqlError("Error during planning: IN needs a query of one column")
             coerce(node.this, have, comparable(have, columns[0].type))
             return "bool"
         if not node.expressions:
@@ -324,8 +335,11 @@ class Expressions:
             msg = f"This feature is not implemented: CAST to {word}"
             raise SqlError(msg)
         have = self.type_of(node.this, scope)
+        if have == "key" and want == "u64":
+            node.replace(node.this.copy())
+            return "key"
         is_strict = not isinstance(node, exp.TryCast)
-        node.replace(_converted(node.this, have, want, is_strict=is_strict))
+        node.replace(converted(node.this, have, want, is_strict=is_strict))
         return want
 
     # -- aggregates
@@ -370,6 +384,7 @@ class Expressions:
         return self.type_of(node.this, scope)
 
     def _window(self, node: exp.Expression, scope: Scope) -> SqlType:
+        only_parts(node, WINDOW_PARTS)
         for part in node.args.get("partition_by") or []:
             self.type_of(part, scope)
         order = node.args.get("order")
@@ -450,27 +465,6 @@ def _result(found: Call, types: list[SqlType]) -> SqlType:
     return common
 
 
-def _converted(
-    node: exp.Expression, have: SqlType, want: SqlType, *, is_strict: bool
-) -> exp.Expression:
-    """CAST of a value. Not strict: what cannot be converted becomes NULL."""
-    match want:
-        case "text":
-            return to_text(node, have) or exp.Paren(this=node.copy())
-        case "i32" | "u32" | "i64" | "u64":
-            return call("cast_int" if is_strict else "try_int", node)
-        case "f64":
-            return call("cast_float" if is_strict else "try_float", node)
-        case "bool":
-            return call("cast_bool", node)
-        case "date":
-            return call("date_of_ms", coerced(node, have, "timestamp") or node)
-        case "binary":
-            return cast(node, "BLOB")
-        case _:
-            return coerced(node, have, want) or exp.Paren(this=node.copy())
-
-
 def _positional(node: exp.Expression, *keys: str) -> list[exp.Expression]:
     """The arguments of a function that sqlglot knows by name, in order."""
     found: list[exp.Expression] = []
@@ -492,12 +486,3 @@ def _only(name: str, arguments: list[exp.Expression]) -> exp.Expression:
 
 def _is_zero(node: exp.Expression) -> bool:
     return isinstance(node, exp.Literal) and not node.is_string and float(node.name) == 0
-
-
-def _no_field(node: exp.Column, scope: Scope) -> str:
-    name = f'"{node.this.name}"' if node.this.args.get("quoted") else node.this.name
-    qualifier = folded(node.args.get("table"))
-    shown = f"{qualifier}.{name}" if qualifier else name
-    fields = scope.field_names()
-    valid = f" Valid fields are {', '.join(fields)}." if fields else ""
-    return f"Schema error: No field named {shown}.{valid}"

@@ -177,8 +177,9 @@ def _to_timestamp(node: exp.Expression, have: SqlType) -> exp.Expression | None:
     if have in {"text", "date"}:
         return call("parse_ms", node)
     if have == "timestamp_ns":
+        whole = exp.Paren(this=node.copy())
         return exp.Paren(
-            this=exp.Div(this=exp.Paren(this=node.copy()), expression=exp.Literal.number(NS_A_MS))
+            this=exp.Div(this=whole, expression=exp.Literal.number(NS_A_MS), typed=True)
         )
     return None
 
@@ -235,3 +236,42 @@ def _to_float(node: exp.Expression, have: SqlType) -> exp.Expression | None:
     if have == "binary":
         return call("try_float", call("utf8", node))
     return cast(node, "DOUBLE") if have == "key" else None
+
+
+def converted(
+    node: exp.Expression, have: SqlType, want: SqlType, *, is_strict: bool
+) -> exp.Expression:
+    """CAST of a value. Not strict: what cannot be converted becomes NULL."""
+    match want:
+        case "text":
+            return to_text(node, have) or exp.Paren(this=node.copy())
+        case "i32" | "u32" | "i64" | "u64":
+            return call("cast_int" if is_strict else "try_int", node)
+        case "f64":
+            return call("cast_float" if is_strict else "try_float", node)
+        case "bool":
+            return call("cast_bool", node)
+        case "date":
+            return call("date_of_ms", coerced(node, have, "timestamp") or node)
+        case "binary":
+            return cast(node, "BLOB")
+        case _:
+            return coerced(node, have, want) or exp.Paren(this=node.copy())
+
+
+def no_field(node: exp.Column, scope: Scope) -> str:
+    """The text for a name that means no column."""
+    name = f'"{node.this.name}"' if node.this.args.get("quoted") else node.this.name
+    qualifier = folded(node.args.get("table"))
+    shown = f"{qualifier}.{name}" if qualifier else name
+    fields = scope.field_names()
+    valid = f" Valid fields are {', '.join(fields)}." if fields else ""
+    return f"Schema error: No field named {shown}.{valid}"
+
+
+def only_parts(node: exp.Expression, known: frozenset[str]) -> None:
+    """Refuse a clause with parts that nobody has looked at."""
+    for key, value in node.args.items():
+        if value and key not in known:
+            msg = f"This feature is not implemented: {key.rstrip('_').upper()} in {node.key}"
+            raise SqlError(msg)

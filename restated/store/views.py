@@ -149,7 +149,11 @@ _VIEWS: Final[dict[str, tuple[dict[str, str], str]]] = {
         {
             "id": "t.id",
             "ty": "CASE t.transport WHEN 'lambda' THEN 'lambda' ELSE 'http' END",
-            "endpoint": "CASE t.transport WHEN 'lambda' THEN t.uri ELSE t.uri || '/' END",
+            # A URI without a path is shown with the path `/`; one with a path as it was given.
+            "endpoint": (
+                "CASE WHEN t.uri LIKE '%://%' AND t.uri NOT LIKE '%://%/%' THEN t.uri || '/'"
+                " ELSE t.uri END"
+            ),
             "created_at": "t.created_at_ms",
             "min_service_protocol_version": "t.protocol_version_min",
             "max_service_protocol_version": "t.protocol_version_max",
