@@ -94,7 +94,8 @@ SPELLINGS: Final = {
     "substring": "substr", "position": "strpos", "instr": "strpos", "ifnull": "nvl",
     "pow": "power", "ceiling": "ceil", "group_concat": "string_agg", "str_position": "strpos",
     "mean": "avg", "first": "first_value", "last": "last_value", "m_d5": "md5",
-    "array_size": "cardinality", "hex": "to_hex", "lower_hex": "to_hex", "current_version": "version",
+    "array_size": "cardinality", "hex": "to_hex", "lower_hex": "to_hex",
+    "current_version": "version",
 }  # fmt: skip
 
 CASTS: Final[dict[str, SqlType]] = {
