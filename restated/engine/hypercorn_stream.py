@@ -34,8 +34,9 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REQUESTS_MAX: Final = 2**62  # Hypercorn would cut the requests in progress at its own bound
 LAST_FRAMES_S: Final = 0.05  # for frames that stand behind the end of an answer
 FRAME_HEADER_BYTES: Final = 9
-DATA, RST_STREAM = 0, 3
+DATA, HEADERS, RST_STREAM, CONTINUATION = 0, 1, 3, 9
 FLAG_END_STREAM: Final = 1
+FLAG_END_HEADERS: Final = 4
 GOAWAY_ENHANCE_YOUR_CALM: Final = bytes.fromhex("00000807000000000000000000 0000000b")
 
 log = logging.getLogger("restated.http")
@@ -78,12 +79,13 @@ UNKNOWN_FRAME: Final = ("unknown frames", 1_000, 100)
 class FrameBudgets:
     """Counts HTTP/2 frames that cost us work and the peer nothing, from their headers alone."""
 
-    __slots__ = ("_clock", "_partial", "_refilled_ms", "_skip", "_tokens")
+    __slots__ = ("_clock", "_partial", "_refilled_ms", "_skip", "_tokens", "has_request")
 
     def __init__(self, clock: Clock, skip: int) -> None:
         self._clock = clock
         self._skip = skip  # bytes until the next frame header
         self._partial = b""
+        self.has_request = False  # a complete head went by
         self._tokens = [float(burst) for _, burst, _ in (*BUDGETS, UNKNOWN_FRAME)]
         self._refilled_ms = clock.monotonic_ms()
 
@@ -99,6 +101,8 @@ class FrameBudgets:
             kind, flags = data[position + 3], data[position + 4]
             length = int.from_bytes(data[position : position + 3], "big")
             position += FRAME_HEADER_BYTES + length
+            if kind in (HEADERS, CONTINUATION) and flags & FLAG_END_HEADERS:
+                self.has_request = True
             if only is None or kind == only:
                 exceeded = self._count(kind, flags, length)
                 if exceeded is not None:
@@ -154,6 +158,7 @@ class ServedStream(trio.abc.HalfCloseableStream):
         self._outgoing: FrameBudgets | None = None
         self._clock = clock
         self._is_first = True
+        self._request_until_ms = clock.monotonic_ms() + limits.idle_s * 1000
         self.socket: object = (
             stream.socket if isinstance(stream, trio.SocketStream) else _NoSocket()
         )
@@ -164,7 +169,7 @@ class ServedStream(trio.abc.HalfCloseableStream):
         if self._received:
             data, self._received = self._received, b""
         else:
-            data = await self._stream.receive_some(max_bytes)
+            data = await self._receive(max_bytes)
         if self._is_first:
             self._is_first = False
             while 0 < len(data) < 3 and PREFACE.startswith(data):
@@ -180,18 +185,31 @@ class ServedStream(trio.abc.HalfCloseableStream):
         exceeded = self._incoming.spend(data)
         return data if exceeded is None else await self._refuse(exceeded)
 
+    async def _receive(self, max_bytes: int | None) -> bytes | bytearray:
+        """b"" also when no HTTP/2 request came in time: Hypercorn's timer starts behind it."""
+        if self._incoming is None or self._incoming.has_request:
+            return await self._stream.receive_some(max_bytes)
+        left_s = (self._request_until_ms - self._clock.monotonic_ms()) / 1000
+        with trio.move_on_after(max(0.0, left_s)):
+            return await self._stream.receive_some(max_bytes)
+        return b""
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send within the bound; BrokenResourceError when the peer does not read (M4)."""
+        reason = "the peer does not read"
         with trio.move_on_after(self._send_s):
             await self._stream.send_all(data)
-            if self._outgoing is not None:
-                # Streams that we reset, as the peer made us: as cheap for it as its own resets.
-                exceeded = self._outgoing.spend(bytes(data), only=RST_STREAM)
-                if exceeded is not None:
-                    log.warning("peer provoked too many resets")
-                    raise trio.BrokenResourceError("too many resets")
-            return
-        raise trio.BrokenResourceError("the peer does not read")
+            if self._outgoing is None:
+                return
+            # Streams that we reset, as the peer made us: as cheap for it as its own resets.
+            exceeded = self._outgoing.spend(bytes(data), only=RST_STREAM)
+            if exceeded is None:
+                return
+            reason = "the peer provoked too many resets"
+        log.warning("connection cut reason=%r", reason)
+        # Hypercorn goes on reading after a failed send: the end has to be seen there too.
+        await trio.aclose_forcefully(self._stream)
+        raise trio.BrokenResourceError(reason)
 
     async def wait_send_all_might_not_block(self) -> None:
         """As of the wrapped stream."""
