@@ -41,7 +41,7 @@ from restated.core.events import (
 )
 from restated.model import ids
 from restated.model.errors import ErrorCode
-from restated.model.records import Invocation, Record, StatePatch
+from restated.model.records import Deployment, Invocation, Record, StatePatch
 
 BATCH_MAX: Final = 1_000
 INDEX_MAX: Final = 2**24
@@ -268,27 +268,36 @@ def _restart_event(
 
 def _resolve(deps: AdminDeps, invocation: Invocation, choice: str, verb: str) -> _Choice:
     """The deployment that `choice` means, checked against the pinned protocol version."""
-    catalog = deps.catalog.current
     if choice == "keep":
         return _Choice(invocation.deployment_id, invocation.service_revision)
+    catalog = deps.catalog.current
     if choice == "latest":
         entry = catalog.services.get(invocation.service)
+        deployment = None if entry is None else entry.deployment
     else:
         entry = catalog.pinned.get((choice, invocation.service))
+        deployment = catalog.deployments.get(choice)
+    if deployment is not None:
+        _check_version(invocation, deployment)
     if entry is None:
         message = f"The given deployment was not found when trying to {verb} the invocation "
         raise ChoiceError(
             f"{message}'{invocation.id}'.", f"Deployment not found for invocation '{invocation.id}'"
         )
-    deployment, version = entry.deployment, invocation.protocol_version
+    return _Choice(entry.deployment.id, entry.revision)
+
+
+def _check_version(invocation: Invocation, deployment: Deployment) -> None:
+    """A journal goes on in the protocol version that it was begun in."""
+    version = invocation.protocol_version
     lowest, highest = deployment.protocol_version_min, deployment.protocol_version_max
-    if version is not None and not lowest <= version <= highest:
-        reason = (
-            f"nvocation '{invocation.id}' is running on protocol version '{version}', while the "
-            f"chosen deployment '{deployment.id}' supports the range {lowest}..={highest}"
-        )
-        raise ChoiceError(f"The i{reason}.", f"I{reason}")
-    return _Choice(deployment.id, entry.revision)
+    if version is None or lowest <= version <= highest:
+        return
+    reason = (
+        f"nvocation '{invocation.id}' is running on protocol version '{version}', while the "
+        f"chosen deployment '{deployment.id}' supports the range {lowest}..={highest}"
+    )
+    raise ChoiceError(f"The i{reason}.", f"I{reason}")
 
 
 def _stored(deps: AdminDeps, invocation_id: str) -> Invocation | None:

@@ -122,6 +122,10 @@ ROUTES: Final = (
         status=202, query=("mode",),
     ),
     AdminRoute("POST", "/internal/invocations_batch_operations/{operation}", invocations.batch),
+    AdminRoute("GET", "/subscriptions", server.subscriptions, "List subscriptions"),
+    AdminRoute("POST", "/subscriptions", server.no_kafka),
+    AdminRoute("GET", "/kafka-clusters", server.kafka_clusters, "List Kafka clusters"),
+    AdminRoute("POST", "/kafka-clusters", server.no_kafka),
     AdminRoute("POST", "/query", introspect.query, "Run an SQL query", (introspect.Question,)),
 )  # fmt: skip
 
