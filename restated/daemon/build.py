@@ -97,7 +97,6 @@ def ingress_limits(settings: Settings) -> IngressLimits:
         requests_max=settings[config.INGRESS_REQUESTS_MAX],
         connections_max=system.connections_max(settings[config.INGRESS_CONNECTIONS_MAX]),
         streams_max=settings[config.INGRESS_STREAMS_MAX],
-        stop_grace_s=GRACE_S,
     )
 
 

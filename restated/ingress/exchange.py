@@ -43,7 +43,6 @@ class IngressLimits(Record):
     send_s: float = 60.0  # for each 256 KiB
     keep_alive_idle_s: float = 75.0
     streams_max: int = 200  # HTTP/2 requests in progress on a connection
-    stop_grace_s: float = 5.0
 
 
 class Response(Record):

@@ -247,7 +247,7 @@ class Connection:
         self.waiting_since_ms = NEVER_MS  # nobody else may read now
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise PeerGoneError from None
         self.deadline_ms = NEVER_MS
         if not data:
@@ -258,7 +258,10 @@ class Connection:
     async def send_continue(self) -> None:
         """Ask for the body."""
         self.waiting_since_ms = NEVER_MS
-        await self._send(CONTINUE)
+        try:
+            await self._send(CONTINUE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise PeerGoneError from None
 
     # -- answers
 

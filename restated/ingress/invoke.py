@@ -74,10 +74,11 @@ class _Admitted(Record):
 class _Call:
     """One call that waits: its reply is looked at only where it is not the plain one."""
 
-    __slots__ = ("_share", "reply", "waiter")
+    __slots__ = ("_share", "_waiters", "reply", "waiter")
 
-    def __init__(self, waiter: Waiter, share: Share) -> None:
-        self.waiter = waiter
+    def __init__(self, waiters: Waiters, invocation_id: str, share: Share) -> None:
+        self.waiter = Waiter(invocation_id)
+        self._waiters = waiters
         self._share = share
         self.reply: Reply | None = None
 
@@ -85,7 +86,9 @@ class _Call:
         """Wake the caller now if no end of an invocation will."""
         self.reply = reply
         self._share.give_back()
-        if not isinstance(reply, Accepted) or reply.outcome is not None:
+        if isinstance(reply, Accepted) and reply.outcome is None:
+            self._waiters.admit(self.waiter)
+        else:
             self.waiter.settle(Settled(self.waiter.id, b""))
 
 
@@ -189,8 +192,8 @@ class Invocations:
         )
 
     def _post(self, event: Invoke, share: Share) -> "_Call":
-        """Register the waiter first: an end may come in the same commit (C48)."""
-        call = _Call(self._waiters.expect(event.id), share)
+        """Queue it; the waiter is registered when the reply is known (C48)."""
+        call = _Call(self._waiters, event.id, share)
         self._writer.post(event, call.on_reply)
         return call
 

@@ -48,7 +48,10 @@ def parse(path: str) -> Route:
         ("/restate/awakeables/x/reject/y", ToAwakeable("x", succeeds=False)),
         ("/restate/invocation/inv_1/attach", ToInvocation("inv_1", waits=True)),
         ("/restate/output/inv_1", ToInvocation("inv_1", waits=False)),
-        ("/restate/invocation/Svc/h/a%20b/output", ToIdempotent("Svc", None, "h", "a%20b", waits=False)),  # noqa: E501
+        (
+            "/restate/invocation/Svc/h/a%20b/output",
+            ToIdempotent("Svc", None, "h", "a%20b", waits=False),
+        ),
         ("/restate/invocation/Obj/%20/h/i/attach", ToIdempotent("Obj", " ", "h", "i", waits=True)),
         ("/restate/workflow/Nope/%2F/output/x", ToWorkflow("Nope", "/", waits=False)),
         ("/restate/attach", ToBody("attach")),
