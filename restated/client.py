@@ -373,23 +373,27 @@ class AdminClient:
         UnreachableError, RefusedError; cancel it to stop.
         """
         import trio
-        from trio_websocket import ConnectionClosed, DisconnectionTimeout, HandshakeError
+        from trio_websocket import ConnectionClosed, HandshakeError
 
         resource = f"/tail?{urlencode(filters)}" if filters else "/tail"
-        try:
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        failure: ClientError | None = None
+        async with trio.open_nursery() as nursery:
+            try:
                 socket = await self._websocket(nursery, resource)
-                with suppress(ConnectionClosed, DisconnectionTimeout):
+            except HandshakeError as error:
+                failure = RefusedError(0, f"the daemon refuses a live tail: {error!r}")
+            except OSError as error:
+                failure = UnreachableError(self.address, str(error))
+            else:
+                with suppress(ConnectionClosed):
                     while True:
                         message = await socket.get_message()
                         show(message.encode() if isinstance(message, str) else message)
                 if socket.closed is not None and socket.closed.code not in {1000, 1001}:
-                    raise ClientError(f"the daemon ended the tail: {socket.closed.reason}")
-        except HandshakeError as error:
-            status = getattr(error, "status_code", 0)
-            raise RefusedError(status, f"the daemon refuses a live tail: {error}") from error
-        except OSError as error:
-            raise UnreachableError(self.address, str(error)) from error
+                    failure = ClientError(f"the daemon ended the tail: {socket.closed.reason}")
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _websocket(self, nursery: "trio.Nursery", resource: str) -> "WebSocketConnection":
         import trio

@@ -193,12 +193,14 @@ def remove_deployment(
         active = _active_by_deployment(client).get(deployment.id, 0)
         if active and not force:
             raise ClientError(
-                f"{active} invocations are bound to {deployment.id} ({deployment.endpoint}); wait "
-                "for them, resume them on another deployment, or use --force"
+                f"{output.counted(active, 'invocation')} bound to {deployment.id} "
+                f"({deployment.endpoint}); wait for the end, resume on another deployment, or use "
+                "--force"
             )
         common.confirm(
-            f"Remove {deployment.id} ({deployment.endpoint}) with {len(deployment.services)} "
-            f"services and {active} active invocations?"
+            f"Remove {deployment.id} ({deployment.endpoint}) with "
+            f"{output.counted(len(deployment.services), 'service')} and "
+            f"{output.counted(active, 'active invocation')}?"
         )
         client.remove_deployment(deployment.id)
     if common.wants_json:
@@ -409,7 +411,7 @@ def sql(query: str, /, *, common: Reading = READING) -> None:
     if columns:
         cells = [[_value(row.get(name)) for name in columns] for row in rows]
         output.print_table([name.upper() for name in columns], cells)
-    output.print_note(f"{len(rows)} rows")
+    output.print_note(output.counted(len(rows), "row"))
 
 
 def _value(value: object) -> object:

@@ -116,7 +116,8 @@ def list_invocations(  # noqa: PLR0913 - filters, each a name of its own on the 
             for row in rows
         ],
     )
-    output.print_note(f"{len(rows)} invocations" + (", and there are more" if has_more else ""))
+    more = ", and there are more" if has_more else ""
+    output.print_note(output.counted(len(rows), "invocation") + more)
 
 
 def describe_invocation(invocation_id: str, /, *, common: Reading = READING) -> None:
@@ -288,7 +289,7 @@ def _operate(
             cells = [(row["id"], row["target"], row["status"]) for row in rows]
             output.print_table(("ID", "TARGET", "STATUS"), cells)
         verb = "restart" if operation == "restart-as-new" else operation
-        common.confirm(f"{verb.capitalize()} {len(rows)} invocations?")
+        common.confirm(f"{verb.capitalize()} {output.counted(len(rows), 'invocation')}?")
         ids = [str(row["id"]) for row in rows]
         restarted: list[str] = []
         if operation == "restart-as-new":
@@ -307,7 +308,7 @@ def _operate(
         for line in restarted:
             output.print_line(f"Restarted {line}.")
         if succeeded:
-            output.print_line(f"{_DONE[operation]} {len(succeeded)} invocations.")
+            output.print_line(f"{_DONE[operation]} {output.counted(len(succeeded), 'invocation')}.")
     if failed:
         raise ClientError("; ".join(one.error for one in failed))
 

@@ -48,12 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     try:
         return _command(words)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError, BaseExceptionGroup) as error:
+        return _ended(error)
+
+
+def _ended(error: BaseException) -> int:
+    """What is no failure of ours: an interrupt, a reader of our output that has seen enough."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # Trio wraps what happens beside a connection
+    if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not complain at exit either.
+    if isinstance(error, BrokenPipeError):
+        # Python must not complain at exit that it cannot flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    raise error
 
 
 def _command(words: list[str]) -> int:
