@@ -34,6 +34,13 @@ CLEAR_LIVE: Final = "DELETE FROM temp.live"
 _IN_FLIGHT: Final = "(i.status = 'invoked' AND ifnull(l.in_flight, 0))"
 # A retry that is due but not started yet is ready.
 _BACKING_OFF: Final = "(l.id IS NULL AND i.status = 'invoked' AND i.next_retry_at_ms > now_ms())"
+# The last attempt of an unpinned invocation went to the newest deployment of its service.
+_LATEST: Final = (
+    "(SELECT s.deployment_id FROM main.service_revision s JOIN main.deployment d"
+    " ON d.id = s.deployment_id WHERE s.name = i.service ORDER BY s.revision DESC LIMIT 1)"
+)
+_LAST_DEPLOYMENT: Final = f"ifnull(i.deployment_id, {_LATEST})"
+_LAST_SDK: Final = f"(SELECT d.sdk FROM main.deployment d WHERE d.id = {_LAST_DEPLOYMENT})"  # noqa: S608 - own text
 _FAILED: Final = f"CASE WHEN {_BACKING_OFF} THEN i.last_failure END"
 _HAS_JOURNAL: Final = "i.status NOT IN ('scheduled', 'inboxed')"
 
@@ -100,9 +107,11 @@ _INVOKER: Final = {
     "next_retry_at": f"CASE WHEN {_BACKING_OFF} THEN i.next_retry_at_ms END",
     "last_attempt_deployment_id": (
         f"CASE WHEN {_IN_FLIGHT} THEN ifnull(l.deployment_id, i.deployment_id)"
-        f" WHEN {_BACKING_OFF} THEN i.deployment_id END"
+        f" WHEN {_BACKING_OFF} THEN {_LAST_DEPLOYMENT} END"
     ),
-    "last_attempt_server": f"CASE WHEN {_IN_FLIGHT} THEN l.server END",
+    "last_attempt_server": (
+        f"CASE WHEN {_IN_FLIGHT} THEN l.server WHEN {_BACKING_OFF} THEN {_LAST_SDK} END"
+    ),
     "last_failure": f"failure_text({_FAILED})",
     "last_failure_error_code": f"failure_code({_FAILED})",
     "last_failure_related_command_index": f"failure_command_index({_FAILED})",

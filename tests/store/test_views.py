@@ -129,6 +129,28 @@ def test_an_invocation_that_backs_off_shows_its_failure(tmp_path: Path) -> None:
     run_queries(body, tmp_path)
 
 
+def test_an_unpinned_invocation_that_backs_off_was_last_tried_on_the_latest(
+    tmp_path: Path,
+) -> None:
+    """As the reference shows it [seen]: nothing is pinned before the first command."""
+
+    async def body(world: QueryWorld) -> None:
+        service = msgspec.msgpack.encode(ServiceDefinition("service", ()))
+        await world.put(
+            Deployment(
+                "dp_1", "http://a", "http2", "bidi_stream", 5, 7, b"{}", b"{}", NOW_MS, "sdk/2"
+            ),
+            ServiceRevision("Greeter", 1, "dp_0", service),
+            ServiceRevision("Greeter", 2, "dp_1", service),
+            invocation(next_retry_at_ms=NOW_MS + 1_000),
+        )
+        state = await world.row("SELECT * FROM sys_invocation_state")
+        assert state["last_attempt_deployment_id"] == "dp_1"
+        assert state["last_attempt_server"] == "sdk/2"
+
+    run_queries(body, tmp_path)
+
+
 def test_a_running_invocation_hides_the_failure_of_an_earlier_attempt(tmp_path: Path) -> None:
     """sql.md: in flight `next_retry_at` and `last_failure*` are null."""
 
