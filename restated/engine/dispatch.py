@@ -56,11 +56,12 @@ class ShuttingDownError(Exception):
 class Waiter:
     """One caller's wait for the end of an invocation. `wait` is called once, by one task."""
 
-    __slots__ = ("_settled", "_task", "id", "stopping")
+    __slots__ = ("_settled", "_task", "id", "is_forgotten", "stopping")
 
     def __init__(self, invocation_id: str) -> None:
         self.id = invocation_id
         self.stopping = False
+        self.is_forgotten = False
         self._settled: Settled | None = None
         self._task: trio.lowlevel.Task | None = None
 
@@ -90,7 +91,12 @@ class Waiter:
 
 
 class Waiters:
-    """Who waits for which invocation. Register before submitting: no window for C48."""
+    """Who waits for which invocation.
+
+    Whoever reads a snapshot registers before it (`expect`). Whoever invokes registers in the
+    callback of the reply (`admit`), which comes before the effects of its commit: an end in the
+    same commit is seen, the end of an earlier invocation with this id is not (C48).
+    """
 
     __slots__ = ("_by_id", "_stopping", "count")
 
@@ -102,14 +108,21 @@ class Waiters:
     def expect(self, invocation_id: str) -> Waiter:
         """Register; the caller must `forget` it in the end, whatever happened."""
         waiter = Waiter(invocation_id)
+        self.admit(waiter)
+        return waiter
+
+    def admit(self, waiter: Waiter) -> None:
+        """Register a waiter made before; one that was forgotten meanwhile stays out."""
+        if waiter.is_forgotten:
+            return
         if self._stopping:
             waiter.settle(None)
-        self._by_id.setdefault(invocation_id, []).append(waiter)
+        self._by_id.setdefault(waiter.id, []).append(waiter)
         self.count += 1
-        return waiter
 
     def forget(self, waiter: Waiter) -> None:
         """Free it (C55). Idempotent."""
+        waiter.is_forgotten = True
         others = self._by_id.get(waiter.id)
         if others is None or waiter not in others:
             return

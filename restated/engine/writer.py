@@ -198,9 +198,10 @@ class Writer:
     def _release(self, committed: Committed, effects: list[Effect], applied: list[Ticket]) -> None:
         self.batches += 1
         self.events += len(applied)
-        self._dispatch.release(committed, effects)
+        # Replies first: a caller is registered as a waiter before an end in this very batch.
         for ticket in applied:
             ticket.settle()
+        self._dispatch.release(committed, effects)
         if not self._room.is_set() and len(self._queue) < QUEUE_MAX:
             self._room.set()
             self._room = trio.Event()

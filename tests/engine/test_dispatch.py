@@ -13,6 +13,7 @@ from restated.engine.dispatch import (
     ShuttingDownError,
     Tail,
     TailClient,
+    Waiter,
     Waiters,
 )
 from restated.store.store import Committed
@@ -122,3 +123,12 @@ def test_tail_is_observed_only_while_somebody_listens() -> None:
     assert not tail.is_observed
     tail.listen(lambda _: None)
     assert tail.is_observed
+
+
+def test_waiter_forgotten_before_its_reply_stays_out() -> None:
+    """C55: the client went away while its request was being stored."""
+    waiters = Waiters()
+    waiter = Waiter("inv_a")
+    waiters.forget(waiter)
+    waiters.admit(waiter)
+    assert waiters.count == 0

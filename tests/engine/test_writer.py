@@ -144,3 +144,18 @@ def test_store_that_fails_while_an_event_is_applied_stops_the_writer() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         run_engine(body)
     assert raised.value.split(StoreFailedError)[1] is None
+
+
+def test_replies_come_before_the_effects_of_their_commit() -> None:
+    """C48: whoever registers in the callback of its reply sees an end in the same commit."""
+
+    async def body(world: EngineWorld) -> None:
+        seen_at_reply: list[int] = []
+        ticket = world.writer.post(
+            invoke("inv_a"), lambda _: seen_at_reply.append(len(world.effects))
+        )
+        await ticket.wait()
+        assert seen_at_reply == [0]
+        assert len(world.effects) == 1
+
+    run_engine(body)
