@@ -77,7 +77,9 @@ def test_twenty_kills_under_load_lose_and_repeat_nothing(short_path: Path, servi
         assert min(load.done.values()) >= 20, f"too little happened to tell: {load.done}"
         eventually(lambda: open_invocations(daemon) == 0)
         verify(load, daemon)
+        assert "level=error" not in daemon.log()
     finally:
+        print(daemon.log()[-20_000:])
         daemon.close()
 
 
