@@ -20,6 +20,7 @@ import logging
 import os
 import queue
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -356,6 +357,7 @@ class Child:
 
 def main() -> None:
     """Serve the socket that is our standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the daemon closes us in order
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
