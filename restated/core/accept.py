@@ -153,11 +153,15 @@ def _input(event: Invoke) -> bytes:
 
 def _is_same_target(existing: Invocation, event: Invoke) -> bool:
     target = event.target
-    return (existing.service, existing.object_key, existing.scope) == (
+    if (existing.service, existing.object_key, existing.scope) != (
         target.service,
         target.key,
         target.scope,
-    ) and (existing.handler == target.handler or existing.is_workflow_run)
+    ):
+        return False
+    # A workflow's run is one per key, also when a later revision gives its handler another name.
+    is_run = existing.is_workflow_run and target.handler_type == "workflow"
+    return is_run or existing.handler == target.handler
 
 
 def _join(step: Step, event: Invoke, existing: Invocation) -> Reply:

@@ -20,7 +20,7 @@ from restated.core.events import (
     DeploymentPinned,
 )
 from restated.core.finish import finish
-from restated.core.journal import error_event, output_of, record_event
+from restated.core.journal import error_event, output_of, record_event, record_suspension
 from restated.core.notifications import CANCEL_SIGNAL
 from restated.core.view import Step, current
 from restated.model.errors import AttemptCode
@@ -39,6 +39,7 @@ JITTER_SHARE = 0.3  # of the delay, at most
 JITTER_MS_MIN = 3
 FAILURE_CODE_MAX = 65_535
 GROWTH_STEPS_MAX = 1_000  # a policy that has not met its cap by then grows no further
+FUTURES_SINCE = 7  # the protocol version whose suspensions are kept as events
 STALE = Ignored("stale attempt")
 
 
@@ -63,33 +64,33 @@ def on_suspended(step: Step, event: AttemptSuspended) -> Reply:
     invocation = current(step, event)
     if invocation is None:
         return STALE
-    problem = _impossible_await(step, invocation, event.awaiting_on)
+    invocation = replace(invocation, awaiting_floor=event.known_entries)
+    verdict, rest = evaluate(step, invocation, event.awaiting_on)
+    problem = _impossible_await(step, invocation, event.awaiting_on, is_ready=verdict is not None)
     if problem is not None:
-        _retry(step, _counted(invocation, problem), problem, RetryPolicy(), 0)
+        _fail(step, _counted(invocation, problem), problem, event.policy, event.jitter)
         return Done()
-    invocation = replace(
-        invocation,
-        awaiting_floor=event.known_entries,
-        policy_attempts=0,
-        failures_since_command=0,
-        last_failure=None,
-    )
+    invocation = replace(invocation, policy_attempts=0, failures_since_command=0, last_failure=None)
     if invocation.pause_requested:
         pause(step, invocation, None)
-        return Done()
-    verdict, rest = evaluate(step, invocation, event.awaiting_on)
-    if verdict is not None:
+    elif verdict is not None:
         start(step, invocation)
-        return Done()
+    else:
+        _suspend(step, invocation, rest)
+    return Done()
+
+
+def _suspend(step: Step, invocation: Invocation, awaiting: Await) -> None:
     suspended = replace(
         invocation,
         status="suspended",
-        awaiting_on=stored(rest),
+        awaiting_on=stored(awaiting),
         modified_at_ms=step.now_ms,
     )
     step.put(suspended)
-    step.changed(suspended, "suspended", awaiting=", ".join(leaves(rest)[:16]))
-    return Done()
+    if invocation.protocol_version is not None and invocation.protocol_version >= FUTURES_SINCE:
+        record_suspension(step, suspended, awaiting)
+    step.changed(suspended, "suspended", awaiting=", ".join(leaves(awaiting)[:16]))
 
 
 def on_failed(step: Step, event: AttemptFailed) -> Reply:
@@ -104,13 +105,13 @@ def on_failed(step: Step, event: AttemptFailed) -> Reply:
         invocation = replace(invocation, last_failure=msgspec.msgpack.encode(error))
     if event.behavior == "fail":
         _end_with_error(step, invocation, error)
-    elif event.behavior == "pause" or invocation.pause_requested:
+    elif event.behavior == "pause":
         pause(step, invocation, error)
-    elif event.retry_after_ms is not None:
+    elif event.retry_after_ms is not None and not invocation.pause_requested:
         record_event(step, invocation, "TransientError", error_event(error))
         _retry_in(step, invocation, event.retry_after_ms, error)
     else:
-        _retry(step, invocation, error, event.policy, event.jitter)
+        _fail(step, invocation, error, event.policy, event.jitter)
     return Done()
 
 
@@ -160,8 +161,13 @@ def pause(step: Step, invocation: Invocation, error: AttemptError | None) -> Non
 
 def resume(step: Step, invocation: Invocation) -> None:
     """Attempt again with a fresh retry budget."""
-    step.clear(Timer, invocation.number, "retry")
     start(step, replace(invocation, policy_attempts=0, failures_since_command=0, last_failure=None))
+
+
+def retry_now(step: Step, invocation: Invocation) -> None:
+    """Cut a back-off short; its budget and delays go on where they were."""
+    step.clear(Timer, invocation.number, "retry")
+    start(step, invocation)
 
 
 def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
@@ -186,9 +192,13 @@ def _counted(invocation: Invocation, error: AttemptError) -> Invocation:
     )
 
 
-def _retry(
+def _fail(
     step: Step, invocation: Invocation, error: AttemptError, policy: RetryPolicy, jitter: int
 ) -> None:
+    """Retry, pause or end, by the policy; a requested pause comes first."""
+    if invocation.pause_requested:
+        pause(step, invocation, error)
+        return
     invocation = replace(invocation, policy_attempts=invocation.policy_attempts + 1)
     if policy.attempts_max is not None and invocation.policy_attempts >= policy.attempts_max:
         if policy.at_most == "kill":
@@ -216,7 +226,9 @@ def _end_with_error(step: Step, invocation: Invocation, error: AttemptError) -> 
     finish(step, invocation, Failure(code, error.message), stacktrace=error.stacktrace)
 
 
-def _impossible_await(step: Step, invocation: Invocation, awaiting: Await) -> AttemptError | None:
+def _impossible_await(
+    step: Step, invocation: Invocation, awaiting: Await, *, is_ready: bool
+) -> AttemptError | None:
     """Why nothing could ever resume this: no command has the id, or only own open runs (C05)."""
     only_open_runs = True
     for name in leaves(awaiting):
@@ -232,7 +244,7 @@ def _impossible_await(step: Step, invocation: Invocation, awaiting: Await) -> At
             )
         if completion.kind != "run" or completion.entry_index is not None:
             only_open_runs = False
-    if only_open_runs and any(name != CANCEL_SIGNAL for name in leaves(awaiting)):
+    if not is_ready and only_open_runs and any(name != CANCEL_SIGNAL for name in leaves(awaiting)):
         return AttemptError(
             500,
             "suspended on the result of its own run, which only a new attempt can produce",

@@ -5,15 +5,27 @@ Does not: when it is asked (attempts.py at the suspension, notifications.py at e
 Trees may be 1,000 levels deep: everything here walks with a stack, and the stored form is flat.
 """
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from restated.core.view import View
-from restated.model.records import Await, Combinator, Completion, Invocation, Record, SignalRow
+from restated.model.records import (
+    Await,
+    Combinator,
+    Completion,
+    Entry,
+    Invocation,
+    Polarity,
+    Record,
+    SignalRow,
+)
+from restated.protocol import messages
+from restated.protocol import service_protocol_pb2 as pb
 
 Verdict = Literal["success", "failure", "undetermined"]
+_Settled: TypeAlias = tuple[Verdict, int]  # how, and by which journal entry
 
 
 class _Node(Record):
@@ -53,66 +65,96 @@ def leaves(awaiting: Await) -> list[str]:
 def evaluate(view: View, invocation: Invocation, awaiting: Await) -> tuple[Verdict | None, Await]:
     """Whether an await holds (None: not yet), and what of it is still open.
 
-    Point reads on the leaves, never a scan. Combinators: service-protocol.md 4.6.
+    Reads on the leaves; entries are walked only from the floor to a signal that nobody has read.
+    Combinators: service-protocol.md 4.6.
     """
-    done: list[tuple[Verdict | None, Await]] = []
+    done: list[tuple[_Settled | None, Await]] = []
     for await_ in _children_first(awaiting):
         first = len(done) - len(await_.nested)
         children = done[first:]
         del done[first:]
         done.append(_evaluate_node(view, invocation, await_, children))
-    return done[0]
+    settled, rest = done[0]
+    return None if settled is None else settled[0], rest
+
+
+def signal_of(entry: Entry) -> tuple[str, Polarity]:
+    """The name, as in Await, and the polarity of a stored signal."""
+    message = pb.NotificationMessage.FromString(entry.payload)
+    name = f"s{message.idx}" if message.HasField("idx") else f"n:{message.name}"
+    return name, "failure" if message.HasField("failure") else "success"
 
 
 def _evaluate_node(
     view: View,
     invocation: Invocation,
     awaiting: Await,
-    children: list[tuple[Verdict | None, Await]],
-) -> tuple[Verdict | None, Await]:
-    verdicts: list[Verdict] = []
+    children: list[tuple[_Settled | None, Await]],
+) -> tuple[_Settled | None, Await]:
+    done: list[_Settled] = []
     open_leaves: list[str] = []
     for name in awaiting.on:
-        verdict = _leaf(view, invocation, name)
-        if verdict is None:
+        settled = _leaf(view, invocation, name)
+        if settled is None:
             open_leaves.append(name)
         else:
-            verdicts.append(verdict)
-    verdicts += [verdict for verdict, _ in children if verdict is not None]
-    open_nested = tuple(rest for verdict, rest in children if verdict is None)
+            done.append(settled)
+    done += [settled for settled, _ in children if settled is not None]
+    open_nested = tuple(rest for settled, rest in children if settled is None)
     rest = replace(awaiting, on=tuple(open_leaves), nested=open_nested)
-    is_all = not open_leaves and not open_nested
-    return _combine(awaiting.combinator, verdicts, is_all=is_all), rest
+    return _combine(awaiting.combinator, done, is_all=not open_leaves and not open_nested), rest
 
 
-def _combine(combinator: Combinator, verdicts: list[Verdict], *, is_all: bool) -> Verdict | None:
+def _combine(combinator: Combinator, done: list[_Settled], *, is_all: bool) -> _Settled | None:
+    """What settled children make of their node, as the handler sees it: in journal order."""
+    earliest = min(done, key=_place, default=None)
+    latest = max(map(_place, done), default=0)
     match combinator:
         case "unknown":
-            return "undetermined" if verdicts else None
+            return None if earliest is None else ("undetermined", earliest[1])
         case "first_completed":
-            return verdicts[0] if verdicts else None
+            return earliest
         case "all_completed":
-            return "success" if is_all else None
+            return ("success", latest) if is_all else None
         case "first_succeeded":
             decisive: Verdict = "success"
             otherwise: Verdict = "failure"
         case "all_succeeded":
             decisive, otherwise = "failure", "success"
-    if decisive in verdicts:
-        return decisive
-    if "undetermined" in verdicts:
-        return "undetermined"
-    return otherwise if is_all else None
+    for verdict in (decisive, "undetermined"):
+        found = [settled for settled in done if settled[0] == verdict]
+        if found:
+            return min(found, key=_place)
+    return (otherwise, latest) if is_all else None
 
 
-def _leaf(view: View, invocation: Invocation, name: str) -> Verdict | None:
-    if name.startswith("c"):
-        completion = view.get(Completion, invocation.number, int(name[1:]))
-        return None if completion is None else completion.polarity
-    signal = view.get(SignalRow, invocation.number, name)
-    if signal is None or signal.entry_index < (invocation.awaiting_floor or 0):
+def _place(settled: _Settled) -> int:
+    return settled[1]
+
+
+def _leaf(view: View, invocation: Invocation, name: str) -> _Settled | None:
+    if not name.startswith("c"):
+        return _unread_signal(view, invocation, name)
+    completion = view.get(Completion, invocation.number, int(name[1:]))
+    if completion is None or completion.entry_index is None or completion.polarity is None:
         return None
-    return signal.polarity
+    return completion.polarity, completion.entry_index
+
+
+def _unread_signal(view: View, invocation: Invocation, name: str) -> _Settled | None:
+    """The oldest entry of a signal that the suspended attempt had not replayed: the handler goes
+    on with that one, whatever came behind it.
+    """
+    floor = invocation.awaiting_floor or 0
+    newest = view.get(SignalRow, invocation.number, name)
+    if newest is None or newest.entry_index < floor:
+        return None
+    for entry in view.scan(Entry, invocation.number, after=floor - 1 if floor else None):
+        if entry.type == messages.SIGNAL_NOTIFICATION:
+            found, polarity = signal_of(entry)
+            if found == name:
+                return polarity, entry.index
+    raise AssertionError("B4: a signal row names a stored entry")
 
 
 def _children_first(awaiting: Await) -> list[Await]:

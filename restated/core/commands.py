@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from restated.core.accept import TIME_MS_MAX
 from restated.core.effects import AckCommand, ArmTimer, Done, Ignored, Reply
-from restated.core.events import Attach, Cancel, CommandReceived, Complete, Result, Signal
+from restated.core.events import Attach, CommandReceived, Complete, Result, Signal
 from restated.core.journal import (
     append,
     expect,
@@ -224,9 +224,6 @@ def on_send_signal(step: Step, invocation: Invocation, event: CommandReceived) -
     body = event.body
     assert isinstance(body, pb.SendSignalCommandMessage)
     assert event.peer is not None
-    if body.HasField("idx") and body.idx == messages.SIGNAL_CANCEL:
-        step.send(Cancel(event.peer))
-        return
     name = f"s{body.idx}" if body.HasField("idx") else f"n:{body.name}"
     result: Result = None
     if body.HasField("value"):

@@ -10,7 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from restated.core.accept import has_expired, start_or_enqueue
-from restated.core.attempts import pause, resume
+from restated.core.attempts import pause, resume, retry_now
+from restated.core.awaits import signal_of
 from restated.core.effects import Done, Refused, Reply, StopAttempt
 from restated.core.events import (
     Cancel,
@@ -30,11 +31,13 @@ from restated.model.errors import ErrorCode
 from restated.model.records import (
     CANCELED,
     KILLED,
+    AttemptError,
     Completion,
     Entry,
     InboxItem,
     Invocation,
     Lock,
+    SignalRow,
 )
 from restated.protocol import messages
 
@@ -90,7 +93,7 @@ def on_pause(step: Step, event: Pause) -> Reply:
             return Done()
         case "invoked":
             if invocation.next_retry_at_ms is not None:
-                pause(step, invocation, None)
+                pause(step, invocation, _last_failure(invocation))
             else:
                 step.put(replace(invocation, pause_requested=1))
                 step.emit(StopAttempt(invocation.number, invocation.attempt, "half_close"))
@@ -111,7 +114,7 @@ def on_resume(step: Step, event: Resume) -> Reply:
             if event.deployment_id is not None:
                 return Refused(ErrorCode.RESUME_RUNNING, event.id)
             if invocation.next_retry_at_ms is not None:
-                resume(step, invocation)
+                retry_now(step, invocation)
             return Done()
         case "suspended" | "paused":
             resume(step, _repinned(invocation, event))
@@ -127,9 +130,11 @@ def on_restart_as_new(step: Step, event: RestartAsNew) -> Reply:
     prefix = _prefix(step, origin, event.from_index)
     if prefix is None:
         return Refused(ErrorCode.RESTART_PREFIX, event.id)
-    entries, completions = prefix
+    entries, completions, signals = prefix
     number = next_number(step, "invocation")
     keeps_prefix = event.from_index > 0
+    pin = _restarted_pin(origin, event)
+    outputs = [entry.index for entry in entries if entry.type == messages.OUTPUT_COMMAND]
     invocation = Invocation(
         number=number,
         id=event.new_id,
@@ -153,16 +158,14 @@ def on_restart_as_new(step: Step, event: RestartAsNew) -> Reply:
         journal_length=len(entries),
         command_count=sum(messages.BY_CODE[entry.type].kind == "command" for entry in entries),
         last_entry_at_ms=step.now_ms,
-        deployment_id=event.deployment_id or (origin.deployment_id if keeps_prefix else None),
-        service_revision=event.service_revision
-        or (origin.service_revision if keeps_prefix else None),
-        protocol_version=origin.protocol_version if keeps_prefix else None,
+        deployment_id=pin[0],
+        service_revision=pin[1],
+        protocol_version=pin[2],
         restarted_from=origin.id,
+        output_index=outputs[-1] if outputs else None,
     )
-    for entry in entries:
-        step.put(replace(entry, number=number))
-    for completion in completions:
-        step.put(replace(completion, number=number))
+    for row in (*entries, *completions, *signals):
+        step.put(replace(row, number=number))
     step.changed(invocation, "accepted", restarted_from=origin.id)
     start_or_enqueue(step, invocation)
     return Done(id=event.new_id)
@@ -209,12 +212,29 @@ def _find(step: Step, invocation_id: str) -> Invocation | None:
     return invocation
 
 
+def _last_failure(invocation: Invocation) -> AttemptError | None:
+    if invocation.last_failure is None:
+        return None
+    return msgspec.msgpack.decode(invocation.last_failure, type=AttemptError)
+
+
 def _repinned(invocation: Invocation, event: Resume) -> Invocation:
     if event.deployment_id is None or invocation.deployment_id is None:
         return invocation
     return replace(
         invocation, deployment_id=event.deployment_id, service_revision=event.service_revision
     )
+
+
+def _restarted_pin(
+    origin: Invocation, event: RestartAsNew
+) -> tuple[str | None, int | None, int | None]:
+    """Deployment, revision, version: pinned together or not at all (4.6, 4.7)."""
+    if event.deployment_id is not None and origin.protocol_version is not None:
+        return event.deployment_id, event.service_revision, origin.protocol_version
+    if event.from_index > 0:
+        return origin.deployment_id, origin.service_revision, origin.protocol_version
+    return None, None, None
 
 
 def _refuses_restart(origin: Invocation | None, event: RestartAsNew) -> Refused | None:
@@ -237,22 +257,35 @@ def _refuses_restart(origin: Invocation | None, event: RestartAsNew) -> Refused 
 
 def _prefix(
     step: Step, origin: Invocation, from_index: int
-) -> tuple[list[Entry], list[Completion]] | None:
-    """Entries 0..from_index, then the completions of their commands; None if one has none."""
+) -> tuple[list[Entry], list[Completion], list[SignalRow]] | None:
+    """Entries 0..from_index, then the completions of their commands in the order in which they
+    came, with their index rows; None if a command has none.
+    """
     if from_index >= origin.journal_length:
         return None
     journal = list(step.scan(Entry, origin.number))
     entries = journal[: from_index + 1]
     completions: list[Completion] = []
+    later: list[Completion] = []
     for completion in step.scan(Completion, origin.number):
         if completion.command_index > from_index:
             continue
         if completion.entry_index is None:
             return None
-        if completion.entry_index > from_index:
-            moved = replace(journal[completion.entry_index], index=len(entries))
-            completions.append(replace(completion, entry_index=len(entries)))
-            entries.append(moved)
-        else:
-            completions.append(completion)
-    return entries, completions
+        (completions if completion.entry_index <= from_index else later).append(completion)
+    # A race in the prefix must be won again by what won it (C35).
+    for completion in sorted(later, key=lambda one: one.entry_index or 0):
+        assert completion.entry_index is not None
+        completions.append(replace(completion, entry_index=len(entries)))
+        entries.append(replace(journal[completion.entry_index], index=len(entries)))
+    return entries, completions, _signals(entries)
+
+
+def _signals(entries: list[Entry]) -> list[SignalRow]:
+    """The newest entry of each signal: a copied awakeable stays completed (P1)."""
+    newest: dict[str, SignalRow] = {}
+    for entry in entries:
+        if entry.type == messages.SIGNAL_NOTIFICATION:
+            name, polarity = signal_of(entry)
+            newest[name] = SignalRow(entry.number, name, entry.index, polarity)
+    return list(newest.values())

@@ -17,7 +17,13 @@ from msgspec.structs import replace
 from restated.core.accept import TIME_MS_MAX, has_expired, start
 from restated.core.effects import ChangeKind, Done, Ignored, Reply, Settled
 from restated.core.events import Attach, Complete, Expired
-from restated.core.removal import remove, remove_journal, remove_journal_rows, remove_workflow
+from restated.core.removal import (
+    remove,
+    remove_journal,
+    remove_journal_rows,
+    remove_promise_waiters,
+    remove_workflow,
+)
 from restated.core.view import Step
 from restated.model.records import (
     NOT_FOUND,
@@ -48,6 +54,8 @@ def finish(
     answer_waiters(step, number, outcome)
     if _may_have_timers(invocation):
         step.clear(Timer, number)
+    if invocation.service_type == "workflow":
+        remove_promise_waiters(step, invocation)
     expires_at_ms = None
     if invocation.completion_retention_ms > 0:
         expires_at_ms = _retain(step, invocation, outcome)

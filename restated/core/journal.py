@@ -16,6 +16,7 @@ from restated.core.events import Result
 from restated.core.view import Step
 from restated.model.records import (
     AttemptError,
+    Await,
     Completion,
     CompletionKind,
     Entry,
@@ -28,6 +29,7 @@ from restated.model.records import (
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
+from restated.protocol.readable import awaited_json
 
 COMPLETION_TYPES: dict[CompletionKind, int] = {
     message.completion: message.code
@@ -130,10 +132,21 @@ def output_of(entry: Entry) -> Outcome:
 def record_event(
     step: Step, invocation: Invocation, kind: JournalEventKind, payload: dict[str, object]
 ) -> None:
-    """Keep an event that operators see and SDKs never do; an exact repeat is not kept (C75)."""
+    """Keep an event that operators see and SDKs never do; a repeated error is not kept (C75)."""
+    encoded = json.dumps({"ty": kind, **payload}, separators=(",", ":")).encode()
+    _put_event(step, invocation, kind, encoded)
+
+
+def record_suspension(step: Step, invocation: Invocation, awaiting: Await) -> None:
+    """Keep what an attempt of protocol version 7 suspended on, as the reference does."""
+    encoded = f'{{"ty":"Suspended","awaiting_on":{awaited_json(awaiting)}}}'.encode()
+    _put_event(step, invocation, "Suspended", encoded)
+
+
+def _put_event(step: Step, invocation: Invocation, kind: JournalEventKind, encoded: bytes) -> None:
     newest = _newest_event(step, invocation)
-    encoded = json.dumps(payload, separators=(",", ":")).encode()
-    if newest is not None and newest.kind == kind and newest.payload == encoded:
+    is_repeated = newest is not None and newest.kind == kind and newest.payload == encoded
+    if is_repeated and kind == "TransientError":
         return
     step.put(
         JournalEvent(
@@ -168,7 +181,15 @@ def state_keys(names: Sequence[str]) -> pb.NotificationMessage:
 
 
 def _newest_event(step: Step, invocation: Invocation) -> JournalEvent | None:
-    newest = None
-    for event in step.scan(JournalEvent, invocation.number):
-        newest = event
+    """Found by doubling and halving: a handler may have failed very often."""
+    first = step.get(JournalEvent, invocation.number, 0)
+    if first is None:
+        return None
+    newest, span = first, 1
+    while (event := step.get(JournalEvent, invocation.number, newest.index + span)) is not None:
+        newest, span = event, span * 2
+    while span > 1:
+        span //= 2
+        event = step.get(JournalEvent, invocation.number, newest.index + span)
+        newest = newest if event is None else event
     return newest

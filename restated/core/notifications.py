@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from restated.core.accept import start, start_or_enqueue
 from restated.core.awaits import evaluate, restored, stored
 from restated.core.effects import Done, Ignored, Reply
-from restated.core.events import Complete, Result, RunProposed, Signal, TimerFired
+from restated.core.events import Cancel, Complete, Result, RunProposed, Signal, TimerFired
 from restated.core.journal import notification, notify, settle
 from restated.core.view import Step, current
 from restated.model.records import (
@@ -57,7 +57,9 @@ def on_run_proposed(step: Step, event: RunProposed) -> Reply:
 
 def on_signal(step: Step, event: Signal) -> Reply:
     """A signal for an invocation that can still read it; it is dropped otherwise."""
-    assert event.name != CANCEL_SIGNAL, "a cancel is an operation: control.on_cancel"
+    if event.name == CANCEL_SIGNAL:  # whoever sends it and however, an awakeable's id too
+        step.send(Cancel(event.id))
+        return Done()
     invocation = step.by_id(event.id)
     if invocation is None or invocation.status in ("completed", "scheduled", "inboxed"):
         return Ignored("nobody can read the signal")

@@ -33,12 +33,21 @@ def remove(step: Step, invocation: Invocation) -> None:
     step.clear(Timer, number)
 
 
+def remove_promise_waiters(step: Step, invocation: Invocation) -> None:
+    """An ended handler of a workflow listens to no promise any more (S1)."""
+    for waiter in list(step.scan(PromiseWaiter, *invocation.lock_key)):
+        if waiter.caller == invocation.number:
+            step.delete(PromiseWaiter, *waiter.primary_key())
+
+
 def remove_workflow(step: Step, invocation: Invocation) -> None:
-    """Forget the state and promises of a workflow key; its run is gone or never retained."""
+    """Forget the state and promises of a workflow key; its run is gone or never retained.
+
+    Handlers that still wait for an open promise go on waiting: it can be settled yet (B8).
+    """
     key = invocation.lock_key
     step.clear(StateValue, *key)
     step.clear(Promise, *key)
-    step.clear(PromiseWaiter, *key)
 
 
 def remove_journal(step: Step, invocation: Invocation) -> Invocation:

@@ -24,6 +24,7 @@ from restated.model.records import (
     Outcome,
     RetryPolicy,
     StatePatch,
+    Target,
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
@@ -31,6 +32,7 @@ from tests.core.oracle_commands import COMMANDS, outcome_body
 from tests.core.oracle_operators import OPERATORS, on_cancel, patch_state
 from tests.core.oracle_state import (
     FOREVER_MS,
+    NOT_STARTED,
     OPEN,
     Expected,
     Item,
@@ -118,15 +120,14 @@ class Oracle:
         """The id is taken: attach to what has it (4.1 step 2)."""
         sink = (event.caller, event.caller_completion_id)
         waits = event.wants_result or event.caller_completion_id is not None
-        if life.target != event.target:
-            text = ErrorCode.IDENTITY_TAKEN.message(event.id)
-            self.answer(sink, Failure(409, text))
+        if not same_identity(life.target, event.target):
+            self.answer(sink, Failure(500, f"invocation id {event.id} is taken"))
             return Refused(ErrorCode.IDENTITY_TAKEN, event.id)
         if life.target.handler_type == "workflow" and waits:
             self.answer(sink, WORKFLOW_ALREADY_INVOKED)
             return Refused(ErrorCode.WORKFLOW_ALREADY_INVOKED, event.id)
         self.answer_or_wait(life, sink)
-        at_ms = life.scheduled_for_ms if life.status == "scheduled" else None
+        at_ms = life.scheduled_for_ms if life.status in NOT_STARTED else None
         return Accepted(event.id, False, at_ms, life.result, life.expires_at_ms)
 
     def answer(self, sink: tuple[int | None, int | None], result: ev.Result) -> None:
@@ -208,8 +209,8 @@ class Oracle:
         """Signal 1 is the cancel row of state-machine.md 3, the others its notification row."""
         life = self.find(event.id)
         if event.name == "s1":
-            reply = on_cancel(self, ev.Cancel(event.id))
-            return STALE if isinstance(reply, Refused) else Done()
+            on_cancel(self, ev.Cancel(event.id))
+            return Done()
         if life is None or life.status not in OPEN:
             return STALE
         is_awakeable = event.name[0] == "s" and int(event.name[1:]) >= 17
@@ -331,6 +332,7 @@ class Oracle:
     def back_off(self, life: Life, error: AttemptError, delay_ms: int) -> None:
         life.retry_at_ms = min(self.now_ms + delay_ms, FOREVER_MS)
         life.timers["retry", life.attempt] = life.retry_at_ms
+        life.last_error = error
         event = ("TransientError", error.message)
         if not life.events or life.events[-1] != event:
             life.events.append(event)
@@ -470,6 +472,13 @@ class Oracle:
         else:
             self.answer(sink, life.result)  # void while it runs
         return Done()
+
+
+def same_identity(ours: Target, theirs: Target) -> bool:
+    """Whether both name one invocation; a run is one per workflow key, whatever it is called."""
+    if (ours.handler_type, theirs.handler_type) == ("workflow", "workflow"):
+        return (ours.service, ours.key, ours.scope) == (theirs.service, theirs.key, theirs.scope)
+    return ours == theirs
 
 
 RULES: Final[dict[type[ev.Event], Callable[[Oracle, Any], Reply]]] = {

@@ -68,7 +68,7 @@ def on_pause(oracle: "Oracle", event: ev.Pause) -> Reply:
         life.pause_requested = True
         oracle.out.stopped.append((life.number, life.attempt, "half_close"))
     else:
-        oracle.pause(life)
+        oracle.pause(life, life.last_error)  # out of a back-off: seen on the reference
     return Done(is_final=False)
 
 
@@ -87,7 +87,8 @@ def on_resume(oracle: "Oracle", event: ev.Resume) -> Reply:
     if life.pin is not None and event.deployment_id is not None:
         assert event.service_revision is not None
         life.pin = Pin(event.deployment_id, event.service_revision, life.pin.version)
-    life.failures = life.budget_used = 0
+    if life.status != "invoked":  # a back-off goes on where it was: seen on the reference
+        life.failures = life.budget_used = 0
     oracle.start(life)
     return Done()
 
@@ -154,9 +155,9 @@ def on_patch_state(oracle: "Oracle", event: ev.PatchState) -> Reply:
     place = oracle.places.setdefault((event.scope, event.service, event.key), Place())
     if place.holder is None:
         patch_state(place, event.patch)
-    else:
-        place.inbox.append(event.patch)
-    return Done()
+        return Done()
+    place.inbox.append(event.patch)
+    return Done(is_final=False)
 
 
 def restart_refusal(old: Life | None, event: ev.RestartAsNew) -> ErrorCode | None:

@@ -8,8 +8,9 @@ Does not: rules (oracle.py). Shares no code with `restated.core` but events and 
 from dataclasses import dataclass, field
 
 from restated.core.effects import Reply
-from restated.model.records import Await, Failure, Outcome, StatePatch, Target
+from restated.model.records import AttemptError, Await, Failure, Outcome, StatePatch, Target
 
+Verdict = tuple[str, int]  # success, failure or undetermined; the journal index that made it so
 Sink = tuple[int, int]  # number of the calling invocation, its completion id
 NOT_STARTED = ("scheduled", "inboxed")
 OPEN = ("invoked", "suspended", "paused")
@@ -74,6 +75,7 @@ class Life:
     floor: int = 0
     pause_requested: bool = False
     retry_at_ms: int | None = None
+    last_error: AttemptError | None = None
     failures: int = 0
     budget_used: int = 0
     events: list[tuple[str, str]] = field(default_factory=list)  # kind, message of the error
@@ -125,7 +127,7 @@ def failed(outcome: Outcome | None) -> bool:
 # -- Await trees
 
 
-def leaf(life: Life, name: str) -> str | None:
+def leaf(life: Life, name: str) -> Verdict | None:
     """How one leaf is settled for the suspended attempt, or None.
 
     A completion counts once it exists. A signal counts if an entry of it is new to the attempt
@@ -135,14 +137,14 @@ def leaf(life: Life, name: str) -> str | None:
         found = life.completions.get(int(name[1:]))
         if found is None or found.index is None:
             return None
-        return "failure" if found.failed else "success"
+        return ("failure" if found.failed else "success"), found.index
     for index, is_failure in life.signals.get(name, []):
         if index >= life.floor:
-            return "failure" if is_failure else "success"
+            return ("failure" if is_failure else "success"), index
     return None
 
 
-def judge(life: Life, tree: Await) -> tuple[str | None, Await]:
+def judge(life: Life, tree: Await) -> tuple[Verdict | None, Await]:
     """How the tree is settled, or None and what is left of it."""
     leaves = [(name, leaf(life, name)) for name in tree.on]
     nested = [judge(life, inner) for inner in tree.nested]
@@ -155,25 +157,24 @@ def judge(life: Life, tree: Await) -> tuple[str | None, Await]:
     return _combine(tree.combinator, verdicts), rest
 
 
-def _combine(combinator: str, verdicts: list[str | None]) -> str | None:
-    done = [verdict for verdict in verdicts if verdict is not None]
+def _combine(combinator: str, verdicts: list[Verdict | None]) -> Verdict | None:
+    """The table of service-protocol.md 4.6; a race is won by what stands first in the journal."""
+    done = sorted((one for one in verdicts if one is not None), key=lambda one: one[1])
     everything = len(done) == len(verdicts)
+    if not done:
+        return None
     if combinator == "unknown":
-        return "undetermined" if done else None
+        return "undetermined", done[0][1]
     if combinator == "first_completed":
-        if not done:
-            return None
-        return done[0] if len(set(done)) == 1 else "undetermined"
+        return done[0]
     if combinator == "all_completed":
-        return "success" if everything else None
-    decisive, other = ("success", "failure")
-    if combinator == "all_succeeded":
-        decisive, other = other, decisive
-    if decisive in done:
-        return decisive
-    if "undetermined" in done:
-        return "undetermined"
-    return other if everything else None
+        return ("success", done[-1][1]) if everything else None
+    decisive = "failure" if combinator == "all_succeeded" else "success"
+    for kind in (decisive, "undetermined"):
+        for one in done:
+            if one[0] == kind:
+                return one
+    return done[-1] if everything else None
 
 
 def names_in(tree: Await) -> list[str]:

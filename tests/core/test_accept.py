@@ -3,7 +3,7 @@
 from restated.core.effects import Accepted, ArmTimer, Refused
 from restated.core.events import Expired
 from restated.model.errors import ErrorCode
-from restated.model.records import Entry, Failure, InboxItem, Lock, Timer
+from restated.model.records import Entry, Failure, InboxItem, Lock, Target, Timer
 from restated.protocol import service_protocol_pb2 as pb
 from tests.builders import DAY_MS, invoke, object_target, workflow_target
 from tests.core.world import StepWorld
@@ -62,6 +62,15 @@ def test_id_of_another_target_is_refused_and_changes_nothing(world: StepWorld) -
     reply = world.apply(invoke("inv_a", object_target()))
     assert reply == Refused(ErrorCode.IDENTITY_TAKEN, "inv_a")
     assert world.rows() == before
+
+
+def test_run_of_a_workflow_is_no_other_handler_of_its_key(world: StepWorld) -> None:
+    """C50; but a run whose handler was renamed is the same run."""
+    world.invoke(workflow_target(), id="inv_w")
+    reply = world.apply(invoke("inv_w", workflow_target(handler="tell")))
+    assert reply == Refused(ErrorCode.IDENTITY_TAKEN, "inv_w")
+    renamed = Target("Flow", "main", "workflow", "workflow", "w")
+    assert world.apply(invoke("inv_w", renamed)) == Accepted("inv_w", is_new=False)
 
 
 def test_delayed_invocation_starts_when_its_time_has_come(world: StepWorld) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from restated.core.attempts import retry_delay_ms
 from restated.core.effects import ArmTimer
-from restated.core.events import AttemptYielded, DeploymentPinned
+from restated.core.events import AttemptYielded, Cancel, DeploymentPinned, Pause, Resume
 from restated.model.records import Failure, JournalEvent, RetryPolicy, Timer
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
@@ -137,6 +137,36 @@ def test_suspension_on_its_own_open_run_is_retried(world: StepWorld) -> None:
     assert world.status(first) == "invoked"
     world.advance(600_000)
     assert world.row(first).attempt == 2
+
+
+def test_refused_suspension_of_a_pausing_attempt_pauses(world: StepWorld) -> None:
+    """state-machine.md 3: a requested pause comes true when the attempt fails."""
+    first = world.invoke()
+    world.apply(Pause(first))
+    world.suspend(first, "c9")
+    assert world.status(first) == "paused"
+    assert world.row(first).pause_requested == 0
+
+
+def test_cancel_unread_resumes_even_if_only_an_own_run_is_awaited(world: StepWorld) -> None:
+    """state-machine.md 3: what can be resolved already is attempted at once."""
+    first = world.invoke()
+    world.command(first, messages.RUN_COMMAND, pb.RunCommandMessage(result_completion_id=1))
+    world.apply(Cancel(first))
+    world.suspend(first, "s1", "c1", known=2)
+    assert world.started() == [(first, 2)]
+
+
+def test_suspension_of_version_7_is_kept_as_an_event_each_time(world: StepWorld) -> None:
+    """service-protocol.md 4.6, seen on the reference; earlier versions leave none."""
+    first = world.invoke()
+    world.apply(DeploymentPinned(1, 1, "dp_1", 1, 7))
+    for _ in range(2):
+        world.suspend(first, "s1", "n:x")
+        world.apply(Resume(first))
+    shown = '{"FirstCompleted":[{"Single":{"SignalIndex":1}},{"Single":{"SignalName":"x"}}]}'
+    payloads = [row.payload.decode() for row in world.store.scan(JournalEvent)]
+    assert payloads == [f'{{"ty":"Suspended","awaiting_on":{shown}}}'] * 2
 
 
 def test_suspension_on_a_completion_that_no_command_has_is_a_violation(world: StepWorld) -> None:

@@ -1,11 +1,23 @@
 """What operators do: each operation in each status."""
 
+import json
+
 import pytest
 
-from restated.core.effects import Done, Refused, Reply, StopAttempt
-from restated.core.events import Cancel, Event, Kill, Pause, RestartAsNew, Resume, RunProposed
+from restated.core.effects import Done, Ignored, Refused, Reply, StopAttempt
+from restated.core.events import (
+    AttemptEnded,
+    Cancel,
+    Event,
+    Kill,
+    Pause,
+    RestartAsNew,
+    Resume,
+    RunProposed,
+    Signal,
+)
 from restated.model.errors import ErrorCode
-from restated.model.records import Completion, Failure, InboxItem, Lock, Timer
+from restated.model.records import Completion, Failure, InboxItem, JournalEvent, Lock, Timer
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from tests.builders import object_target, workflow_target
@@ -182,6 +194,29 @@ def test_resume_of_a_back_off_attempts_now_and_drops_the_timer(world: StepWorld)
     assert list(world.store.scan(Timer)) == []
 
 
+def test_resume_of_a_back_off_goes_on_with_its_budget(world: StepWorld) -> None:
+    """Seen on the reference: only what was paused or suspended starts afresh."""
+    found = put_into(world, "backing-off")
+    world.apply(Resume(found))
+    assert (world.row(found).policy_attempts, world.row(found).failures_since_command) == (1, 1)
+
+
+def test_pause_of_a_back_off_names_the_last_failure(world: StepWorld) -> None:
+    """Seen on the reference."""
+    found = put_into(world, "backing-off")
+    world.apply(Pause(found))
+    newest = json.loads(list(world.store.scan(JournalEvent))[-1].payload)
+    assert (newest["ty"], newest["last_failure"]["error_message"]) == ("Paused", "boom")
+
+
+def test_equal_pauses_are_two_events(world: StepWorld) -> None:
+    """Seen on the reference: only repeated errors are left out (C75)."""
+    found = put_into(world, "paused")
+    world.apply(Resume(found))
+    world.fail(found, behavior="pause")
+    assert [row.kind for row in world.store.scan(JournalEvent)] == ["Paused", "Paused"]
+
+
 def test_resume_may_repin_what_was_pinned(world: StepWorld) -> None:
     """state-machine.md 4.6: `latest` for something unpinned changes nothing."""
     found = put_into(world, "paused")
@@ -218,6 +253,47 @@ def test_restart_with_a_prefix_keeps_its_completions_and_the_seed(world: StepWor
     assert world.row("inv_new").random_seed == world.row(found).random_seed
     [completion] = world.store.scan(Completion, world.row("inv_new").number)
     assert (completion.completion_id, completion.entry_index) == (1, 2)
+
+
+def test_restarted_race_is_won_by_what_won_it(world: StepWorld) -> None:
+    """C35: completions behind the prefix keep their order."""
+    found = world.invoke()
+    world.apply(builders_pin(world, found))
+    for completion_id in (1, 2):
+        body = pb.RunCommandMessage(result_completion_id=completion_id)
+        world.command(found, messages.RUN_COMMAND, body)
+    for completion_id in (2, 1):
+        world.apply(RunProposed(1, 1, completion_id, b"%d" % completion_id))
+    world.output(found)
+    world.apply(RestartAsNew(found, "inv_new", 99, from_index=2))
+    rows = world.store.scan(Completion, world.row("inv_new").number)
+    assert [(row.completion_id, row.entry_index) for row in rows] == [(1, 4), (2, 3)]
+
+
+def test_restart_takes_signals_and_output_of_its_prefix_along(world: StepWorld) -> None:
+    """state-machine.md 4.7: entries 0..from are copied; P1 what was completed stays completed."""
+    found = world.invoke()
+    world.apply(builders_pin(world, found))
+    world.apply(Signal(found, "s17", b"1"))
+    world.output(found, b"7")
+    world.apply(RestartAsNew(found, "inv_new", 99, from_index=2))
+    assert world.apply(Signal("inv_new", "s17", b"2")) == Ignored(
+        "the awakeable was completed before"
+    )
+    row = world.row("inv_new")
+    world.apply(AttemptEnded(row.number, row.attempt))
+    assert world.outcomes()["inv_new"] == b"7"
+
+
+@pytest.mark.parametrize("from_index", [0, 1])
+def test_restart_pins_deployment_and_version_together(world: StepWorld, from_index: int) -> None:
+    """state-machine.md 4.7: the deployment is chosen, the version is the one of the journal."""
+    found = world.invoke()
+    world.apply(builders_pin(world, found))
+    world.output(found)
+    world.apply(RestartAsNew(found, "inv_new", 99, from_index, "dp_2", 2))
+    row = world.row("inv_new")
+    assert (row.deployment_id, row.service_revision, row.protocol_version) == ("dp_2", 2, 6)
 
 
 def test_restart_with_a_command_that_never_completed_is_refused(world: StepWorld) -> None:

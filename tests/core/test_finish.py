@@ -115,6 +115,17 @@ def test_purge_takes_what_it_says(world: StepWorld, event: type[Purge | PurgeJou
     assert list(world.store.scan(Entry)) == []
 
 
+def test_purge_of_a_run_leaves_who_still_waits_for_a_promise(world: StepWorld) -> None:
+    """B8: a shared handler outlives the run; the promise can be settled yet. S1: the run's own."""
+    run, other = world.invoke(workflow_target()), world.invoke(workflow_target(handler="tell"))
+    for waiting in (run, other):
+        body = pb.GetPromiseCommandMessage(key="p", result_completion_id=1)
+        world.command(waiting, messages.GET_PROMISE_COMMAND, body)
+    world.output(run)
+    world.apply(Purge(run))
+    assert [row.caller for row in world.store.scan(PromiseWaiter)] == [world.row(other).number]
+
+
 def test_kill_releases_the_key_and_starts_the_next_in_line(world: StepWorld) -> None:
     """K7, X1."""
     first, second = world.invoke(object_target()), world.invoke(object_target())

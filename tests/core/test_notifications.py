@@ -61,6 +61,19 @@ def test_named_signals_are_all_stored_in_order(world: StepWorld) -> None:
     )  # fmt: skip
 
 
+def test_signal_1_is_a_cancel_whoever_sends_it(world: StepWorld) -> None:
+    """state-machine.md 4.4: an awakeable's id may name it too; what has not started ends."""
+    scheduled = world.invoke(scheduled_for_ms=world.now_ms + 10)
+    assert world.apply(Signal(scheduled, "s1", b"1")) == Done()
+    assert world.outcomes()[scheduled] == Failure(409, "canceled")
+    first = world.invoke()
+    world.apply(Signal(first, "s1", b"1"))
+    [(_, code, answer)] = pushed(world)
+    assert (code, answer.idx, answer.WhichOneof("result")) == (
+        messages.SIGNAL_NOTIFICATION, 1, "void",
+    )  # fmt: skip
+
+
 def test_signal_that_was_already_replayed_wakes_nobody_again(world: StepWorld) -> None:
     """design.md 3.4: `awaiting_floor`; the reference attempts over and over here."""
     first = world.invoke()
@@ -162,6 +175,30 @@ def test_satisfied_branches_are_cut_out_of_the_stored_await(world: StepWorld) ->
     assert evaluate(world.store, row, tree) == (None, rest)
     world.apply(Complete(1, 2, None))
     assert world.status(first) == "invoked"
+
+
+def test_race_is_settled_by_what_stands_first_in_the_journal(world: StepWorld) -> None:
+    """service-protocol.md, supplement to 4.6: the kind of the child that satisfied it."""
+    first = world.invoke()
+    for completion_id in (1, 2, 3):
+        sleep(world, first, completion_id)
+    world.apply(Complete(1, 2, b"1"))
+    world.apply(Complete(1, 1, Failure(500, "no")))
+    race = Await("first_completed", ("c1", "c2"))
+    awaiting = Await("first_succeeded", ("c3",), (race,))
+    assert evaluate(world.store, world.row(first), awaiting)[0] == "success"
+
+
+def test_unread_signal_counts_as_the_oldest_that_is_unread(world: StepWorld) -> None:
+    """service-protocol.md 3.5: signals of one name are read in order."""
+    first = world.invoke()
+    sleep(world, first, 1)
+    world.apply(Signal(first, "n:go", Failure(500, "read before")))
+    world.apply(Signal(first, "n:go", b"1"))
+    world.apply(Signal(first, "n:go", Failure(500, "read later")))
+    awaiting = Await("first_succeeded", ("n:go", "c1"))
+    world.apply(AttemptSuspended(1, 1, awaiting, 3))
+    assert world.started() == [(first, 2)]
 
 
 def test_tree_of_the_greatest_depth_is_stored_and_evaluated(world: StepWorld) -> None:
