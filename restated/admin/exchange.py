@@ -8,6 +8,7 @@ Source: admin.md 1. Errors that the framework finds are plain text, those of the
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -142,10 +143,11 @@ async def json_body(request: Request, type_: type[T]) -> T:
 async def body(request: Request) -> bytes:
     """The whole body, bounded; raises RequestError with 413."""
     chunks = bytearray()
-    async for chunk in request.stream():
-        chunks += chunk
-        if len(chunks) > BODY_BYTES_MAX:
-            raise RequestError(text(413, f"The body exceeds {BODY_BYTES_MAX} bytes"))
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            chunks += chunk
+            if len(chunks) > BODY_BYTES_MAX:
+                raise RequestError(text(413, f"The body exceeds {BODY_BYTES_MAX} bytes"))
     return bytes(chunks)
 
 
@@ -159,7 +161,8 @@ def shape_reason(error: str) -> str:
     """A decoder's complaint in the form `path: reason`."""
     reason, _, path = error.partition(" - at `")
     reason = reason.replace("Object missing required field", "missing field")
-    path = path.rstrip("`").removeprefix("$").removeprefix(".")
+    # A bad key stands as "key` in `$.member".
+    path = path.rstrip("`").removeprefix("key` in `").removeprefix("$").removeprefix(".")
     return f"{path}: {reason}" if path else reason
 
 
