@@ -72,18 +72,18 @@ class _Admitted(Record):
 
 
 class _Call:
-    """One call that waits: its reply is looked at only where it is not the plain one."""
+    """One call that waits: for the end of its invocation, or for a reply that is one already."""
 
     __slots__ = ("_share", "_waiters", "reply", "waiter")
 
-    def __init__(self, waiters: Waiters, invocation_id: str, share: Share) -> None:
+    def __init__(self, invocation_id: str, waiters: Waiters, share: Share) -> None:
         self.waiter = Waiter(invocation_id)
+        self.reply: Reply | None = None
         self._waiters = waiters
         self._share = share
-        self.reply: Reply | None = None
 
     def on_reply(self, reply: Reply | None) -> None:
-        """Wake the caller now if no end of an invocation will."""
+        """Register for the end, which is told later; wake the caller if none will come (C48)."""
         self.reply = reply
         self._share.give_back()
         if isinstance(reply, Accepted) and reply.outcome is None:
@@ -124,7 +124,8 @@ class Invocations:
             return await self._send(event)
         if self._writer.backlog >= QUEUE_MAX:
             await self._writer.room()
-        call = self._post(event, share)
+        call = _Call(event.id, self._waiters, share)
+        self._writer.post(event, call.on_reply)
         del event  # its payload may be large, and a call may wait for long (M1)
         return await self._outcome(call, admitted.handler)
 
@@ -191,13 +192,7 @@ class Invocations:
             trace_parent=_trace_parent(headers),
         )
 
-    def _post(self, event: Invoke, share: Share) -> "_Call":
-        """Queue it; the waiter is registered when the reply is known (C48)."""
-        call = _Call(self._waiters, event.id, share)
-        self._writer.post(event, call.on_reply)
-        return call
-
-    async def _outcome(self, call: "_Call", handler: HandlerEntry) -> Response:
+    async def _outcome(self, call: _Call, handler: HandlerEntry) -> Response:
         waiter = call.waiter
         try:
             settled = await waiter.wait()
