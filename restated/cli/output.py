@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -55,7 +56,7 @@ def print_section(title: str, members: Iterable[tuple[str, object]] = ()) -> Non
 
 def print_line(text: str = "", *, style: str = "") -> None:
     """One line on standard output."""
-    _console().print(Text(shown(text), style=style), soft_wrap=True)
+    _write(Text(shown(text), style=style), soft_wrap=True)
 
 
 def print_note(text: str) -> None:
@@ -117,11 +118,13 @@ def _cell(value: object) -> Text:
 
 
 def _print(table: Table, indent: int) -> None:
-    from rich.padding import Padding
-
-    _console().print(Padding(table, (0, 0, 0, indent), expand=False) if indent else table)
+    _write(Padding(table, (0, 0, 0, indent), expand=False) if indent else table)
 
 
-def _console() -> Console:
+def _write(what: RenderableType, *, soft_wrap: bool = False) -> None:
     width = None if sys.stdout.isatty() else WIDTH_UNKNOWN
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    # Printed by ourselves: rich would end the process when the reader has gone.
+    with console.capture() as captured:
+        console.print(what, soft_wrap=soft_wrap)
+    sys.stdout.write(captured.get())
