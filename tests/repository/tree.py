@@ -45,9 +45,8 @@ def shown(path: Path) -> str:
 def subclasses(parent: type) -> list[type]:
     """Our classes below `parent` that have no further subclass, by name; none of tests."""
     leaves: list[type] = []
-    children: list[type] = [
-        child for child in parent.__subclasses__() if child.__module__.startswith("restated.")
-    ]
+    known: list[type] = parent.__subclasses__()
+    children = [child for child in known if child.__module__.startswith("restated.")]
     for child in children:
         leaves.extend(subclasses(child) or [child])
     return sorted(leaves, key=lambda leaf: leaf.__name__)
