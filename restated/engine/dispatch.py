@@ -42,7 +42,7 @@ class Dispatch:
         assert not missing, f"no route for {', '.join(missing)}"
 
     def release(self, committed: Committed, effects: Sequence[Effect]) -> None:
-        """Hand every effect of a durable batch to its room, in order."""
+        """Hand the effects of one event of a durable batch to their rooms, in order."""
         assert committed.sequence >= 0
         routes = self._routes
         for effect in effects:
@@ -94,8 +94,8 @@ class Waiters:
     """Who waits for which invocation.
 
     Whoever reads a snapshot registers before it (`expect`). Whoever invokes registers in the
-    callback of the reply (`admit`), which comes before the effects of its commit: an end in the
-    same commit is seen, the end of an earlier invocation with this id is not (C48).
+    callback of the reply (`admit`); replies and effects are released event by event: an end behind
+    it is seen, the end of an earlier invocation with this id is not (C48).
     """
 
     __slots__ = ("_by_id", "_stopping", "count")

@@ -7,7 +7,7 @@ Invariants: A1 a reply exists only after the commit that covers it; order of one
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 import trio
@@ -36,19 +36,21 @@ Then = Callable[[Reply | None], None]
 class Ticket:
     """A place in the queue; settled after the commit that covers its event."""
 
-    __slots__ = ("_reply", "_task", "_then", "bytes", "event", "settled")
+    __slots__ = ("_reply", "_task", "_then", "bytes", "effects", "event", "settled")
 
     def __init__(self, event: Event, then: Then | None) -> None:
         self.event = event
         self.bytes = payload_bytes(event)
         self.settled = False
+        self.effects: Sequence[Effect] = ()
         self._reply: Reply | None = None
         self._then = then
         self._task: trio.lowlevel.Task | None = None
 
-    def prepare(self, reply: Reply | None) -> None:
-        """Note the reply; nobody sees it before `settle`."""
+    def prepare(self, reply: Reply | None, effects: Sequence[Effect]) -> None:
+        """Note what the event caused; nobody sees it before the commit."""
         self._reply = reply
+        self.effects = effects
 
     def settle(self) -> None:
         """The event is durable, or was dropped by a defect: tell whoever waits."""
@@ -90,6 +92,8 @@ class Writer:
         self._queue: deque[Ticket] = deque()
         self._idle: trio.lowlevel.Task | None = None
         self._room = trio.Event()
+        self._released = trio.lowlevel.ParkingLot()
+        self._in_flight: list[Ticket] = []  # applied, their commit not yet released
         self.defects = 0  # events dropped by a defect since start
         self.batches = 0
         self.events = 0
@@ -131,16 +135,14 @@ class Writer:
             tickets = await self._collect()
             await self._store.prefetch([ticket.event for ticket in tickets])
             batch = Overlay(self._store)
-            effects: list[Effect] = []
-            now_ms = self._clock.wall_ms()
-            applied = self._apply_all(batch, tickets, now_ms, effects)
+            self._in_flight = self._apply_all(batch, tickets, self._clock.wall_ms())
             committed = await self._store.commit(batch.writes())
-            self._release(committed, effects, applied)
+            self._release(committed)
 
     async def drain(self) -> None:
-        """Return when everything posted so far is durable."""
-        while self._queue:
-            await self._queue[-1].wait()
+        """Return when everything posted so far is durable and released."""
+        while self._queue or self._in_flight:
+            await self._released.park()
 
     async def _collect(self) -> list[Ticket]:
         """At least one ticket, then whatever is queued, up to the bounds of a batch."""
@@ -165,23 +167,20 @@ class Writer:
             tickets.append(queue.popleft())
         return tickets
 
-    def _apply_all(
-        self, batch: Overlay, tickets: list[Ticket], now_ms: int, effects: list[Effect]
-    ) -> list[Ticket]:
+    def _apply_all(self, batch: Overlay, tickets: list[Ticket], now_ms: int) -> list[Ticket]:
         """Apply in order; what does not fit into 8 ms goes back to the head of the queue."""
         deadline_ms = self._clock.monotonic_ms() + BATCH_APPLY_MS_MAX
         observed = self._tail.is_observed
         for index, ticket in enumerate(tickets):
-            ticket.prepare(self._apply(batch, ticket.event, now_ms, effects, observed=observed))
+            self._apply(batch, ticket, now_ms, observed=observed)
             if index & 15 == 15 and self._clock.monotonic_ms() > deadline_ms:
                 rest = tickets[index + 1 :]
                 self._queue.extendleft(reversed(rest))
                 return tickets[: index + 1]
         return tickets
 
-    def _apply(
-        self, batch: Overlay, event: Event, now_ms: int, effects: list[Effect], *, observed: bool
-    ) -> Reply | None:
+    def _apply(self, batch: Overlay, ticket: Ticket, now_ms: int, *, observed: bool) -> None:
+        event = ticket.event
         try:
             outcome, reply = step(batch, event, now_ms, observed=observed)
         except StoreFailedError:
@@ -190,18 +189,25 @@ class Writer:
             # A defect: the event is dropped whole, the batch around it is intact.
             self.defects += 1
             log.exception("core defect event=%s of=%s", type(event).__name__, subject(event))
-            return None
+            return
         batch.merge(outcome)
-        effects.extend(outcome.effects)
-        return reply
+        ticket.prepare(reply, outcome.effects)
 
-    def _release(self, committed: Committed, effects: list[Effect], applied: list[Ticket]) -> None:
+    def _release(self, committed: Committed) -> None:
+        """Event by event: its reply, then its effects.
+
+        A caller who registers in the callback of its reply then sees every end that came behind
+        it in the batch, and none that came before (C48).
+        """
+        applied, self._in_flight = self._in_flight, []
         self.batches += 1
         self.events += len(applied)
-        # Replies first: a caller is registered as a waiter before an end in this very batch.
+        release = self._dispatch.release
         for ticket in applied:
             ticket.settle()
-        self._dispatch.release(committed, effects)
+            if ticket.effects:
+                release(committed, ticket.effects)
+        self._released.unpark_all()
         if not self._room.is_set() and len(self._queue) < QUEUE_MAX:
             self._room.set()
             self._room = trio.Event()

@@ -1,15 +1,17 @@
 """The one writer: order, isolation, and nothing told before it is durable."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
 
-from restated.core.effects import Accepted, Reply, StartAttempt
+from restated.core.effects import Accepted, Reply, StartAttempt, Write
 from restated.core.events import Event
 from restated.engine.writer import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, QUEUE_MAX
 from restated.model.errors import InternalError, OverloadedError
 from restated.model.records import Counter
-from restated.store.store import StoreFailedError
+from restated.store.store import Committed, StoreFailedError
 from tests.builders import invoke
 from tests.engine.world import EngineWorld, run_engine
 
@@ -146,16 +148,47 @@ def test_store_that_fails_while_an_event_is_applied_stops_the_writer() -> None:
     assert raised.value.split(StoreFailedError)[1] is None
 
 
-def test_replies_come_before_the_effects_of_their_commit() -> None:
-    """C48: whoever registers in the callback of its reply sees an end in the same commit."""
+def test_replies_and_effects_are_released_event_by_event() -> None:
+    """C48: registered in the callback of its reply, one sees ends behind it, none before."""
 
     async def body(world: EngineWorld) -> None:
         seen_at_reply: list[int] = []
-        ticket = world.writer.post(
-            invoke("inv_a"), lambda _: seen_at_reply.append(len(world.effects))
-        )
+        for name in ("inv_a", "inv_b"):
+            ticket = world.writer.post(
+                invoke(name), lambda _: seen_at_reply.append(len(world.effects))
+            )
         await ticket.wait()
-        assert seen_at_reply == [0]
-        assert len(world.effects) == 1
+        assert seen_at_reply == [0, 1]
+        assert len(world.effects) == 2
+        assert world.writer.batches == 1
+
+    run_engine(body)
+
+
+def test_drain_waits_for_a_commit_in_flight_beside_its_sender() -> None:
+    """design.md 3.10: the queue is empty by then; both are woken."""
+
+    async def body(world: EngineWorld) -> None:
+        replies: list[Reply] = []
+
+        async def send() -> None:
+            replies.append(await world.writer.submit(invoke("inv_a")))
+
+        commit = world.store.commit
+        gate = trio.Event()
+
+        async def slow_commit(writes: Sequence[Write]) -> Committed:
+            await gate.wait()
+            return await commit(writes)
+
+        world.store.commit = slow_commit  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(world.writer.drain)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 2
+            gate.set()
+        assert replies == [Accepted("inv_a", is_new=True)]
 
     run_engine(body)
