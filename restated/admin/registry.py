@@ -310,6 +310,10 @@ def _is_v2(request: Request) -> bool:
 
 async def _discover(deps: AdminDeps, draft: Deployment) -> tuple[Deployment, Manifest]:
     """The deployment as it describes itself, and its checked manifest."""
+    if draft.transport == "lambda":
+        reason = f"error when calling '{draft.uri}': this server does not invoke Lambda functions"
+        code = "META0003"
+        raise RequestError(failure(500, f"[{code}] [{code}] {reason}", code))
     try:
         found = await discover(deps.transport, draft)
         manifest = parse_manifest(found.manifest)

@@ -95,6 +95,19 @@ def test_an_update_moves_a_deployment() -> None:
     run_admin(body)
 
 
+def test_a_function_is_refused_in_words() -> None:
+    """4.2: a well-formed ARN, and nobody here who could invoke it."""
+
+    async def body(world: AdminWorld) -> None:
+        arn = "arn:aws:lambda:eu-west-1:123456789012:function:tickets:1"
+        response = await world.client.post("/deployments", json={"arn": arn})
+        assert (response.status_code, response.json()["restate_code"]) == (500, "META0003")
+        assert "does not invoke Lambda functions" in response.text
+        assert world.transport.requests == []
+
+    run_admin(body)
+
+
 def test_a_body_is_bounded() -> None:
     """Everything has a limit."""
 
