@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from restated.core.accept import TIME_MS_MAX, has_expired, start
 from restated.core.effects import ChangeKind, Done, Ignored, Reply, Settled
 from restated.core.events import Attach, Complete, Expired
+from restated.core.pieces import remove_journal_rows
 from restated.core.removal import (
     remove,
     remove_journal,
-    remove_journal_rows,
     remove_promise_waiters,
     remove_workflow,
 )
@@ -188,7 +188,7 @@ def _retain(step: Step, invocation: Invocation, outcome: Outcome) -> int:
     expires_at_ms = _sum_ms(step.now_ms, invocation.completion_retention_ms)
     journal_expires_at_ms = None
     if invocation.journal_retention_ms == 0:
-        remove_journal_rows(step, invocation.number)
+        remove_journal_rows(step, invocation.number, invocation.journal_length)
     elif invocation.journal_retention_ms < invocation.completion_retention_ms:
         journal_expires_at_ms = _sum_ms(step.now_ms, invocation.journal_retention_ms)
     step.put(Result.of(invocation.number, outcome))

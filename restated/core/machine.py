@@ -19,6 +19,7 @@ from restated.core import (
 )
 from restated.core.effects import Reply
 from restated.core.events import Event
+from restated.core.pieces import MESSAGES_MAX, postpone
 from restated.core.view import Step, View
 
 OnEvent = Callable[[Step, Any], Reply]  # each function takes exactly the event of its row
@@ -56,12 +57,16 @@ def step(view: View, event: Event, now_ms: int, *, observed: bool = False) -> tu
     """Apply one event and the messages it sends.
 
     Pure: same view, event and time give the same outcome; nothing outside it changes. A message is
-    part of its event: a defect in one drops the whole event.
+    part of its event: a defect in one drops the whole event. What exceeds the bound is stored and
+    sent by later events.
     """
     outcome = Step(view, now_ms, observed=observed)
     reply = HANDLERS[type(event)](outcome, event)
     position = 0
     while position < len(outcome.messages):
+        if position == MESSAGES_MAX:
+            postpone(outcome, outcome.messages[position:])
+            break
         message = outcome.messages[position]
         HANDLERS[type(message)](outcome, message)
         position += 1

@@ -15,6 +15,7 @@ from restated.core.awaits import evaluate, restored, stored
 from restated.core.effects import Done, Ignored, Reply
 from restated.core.events import Cancel, Complete, Result, RunProposed, Signal, TimerFired
 from restated.core.journal import notification, notify, settle
+from restated.core.pieces import OUTBOX_OWNER, remove_more, send_postponed
 from restated.core.view import Step, current
 from restated.model.records import (
     Completion,
@@ -98,6 +99,9 @@ def on_timer(step: Step, event: TimerFired) -> Reply:
     if timer is None or timer.at_ms > step.now_ms:
         return Ignored("stale timer")
     step.delete(Timer, event.number, event.kind, event.token)
+    if timer.kind == "continue":
+        _continue(step, event.number)
+        return Done()
     invocation = step.get(Invocation, event.number)
     if invocation is None:
         return Ignored("the owner is gone")
@@ -112,9 +116,14 @@ def on_timer(step: Step, event: TimerFired) -> Reply:
             if invocation.status != "invoked" or invocation.attempt != event.token:
                 return Ignored("stale retry")
             start(step, invocation)
-        case "continue":
-            return Ignored("nothing left to do")
     return Done()
+
+
+def _continue(step: Step, number: int) -> None:
+    if number == OUTBOX_OWNER:
+        send_postponed(step)
+    else:
+        remove_more(step, number)
 
 
 def wake_if_ready(step: Step, invocation: Invocation) -> Invocation:

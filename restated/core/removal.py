@@ -7,16 +7,13 @@ Rules: I4 and C72: nothing of a removed invocation stays, no index row, no timer
 
 from msgspec.structs import replace
 
+from restated.core.pieces import remove_journal_rows
 from restated.core.view import Step
 from restated.model.records import (
-    Completion,
-    Entry,
     Invocation,
-    JournalEvent,
     Promise,
     PromiseWaiter,
     Result,
-    SignalRow,
     StateValue,
     Timer,
     Waiter,
@@ -28,9 +25,9 @@ def remove(step: Step, invocation: Invocation) -> None:
     number = invocation.number
     step.delete(Invocation, number)
     step.delete(Result, number)
-    remove_journal_rows(step, number)
     step.clear(Waiter, number)
     step.clear(Timer, number)
+    remove_journal_rows(step, number, invocation.journal_length)
 
 
 def remove_promise_waiters(step: Step, invocation: Invocation) -> None:
@@ -53,7 +50,7 @@ def remove_workflow(step: Step, invocation: Invocation) -> None:
 def remove_journal(step: Step, invocation: Invocation) -> Invocation:
     """Forget only the journal of a completed invocation; the invocation as stored now."""
     assert invocation.status == "completed"
-    remove_journal_rows(step, invocation.number)
+    remove_journal_rows(step, invocation.number, invocation.journal_length)
     changed = replace(
         invocation,
         journal_length=0,
@@ -64,11 +61,3 @@ def remove_journal(step: Step, invocation: Invocation) -> Invocation:
     )
     step.put(changed)
     return changed
-
-
-def remove_journal_rows(step: Step, number: int) -> None:
-    """Clear the tables of a journal."""
-    step.clear(Entry, number)
-    step.clear(Completion, number)
-    step.clear(SignalRow, number)
-    step.clear(JournalEvent, number)

@@ -475,6 +475,16 @@ class Counter(Row):
     value: int
 
 
+class OutboxMessages(Row):
+    """A piece of the messages that one event could not send itself; core/pieces.py."""
+
+    TABLE = "outbox"
+    KEY = ("sequence",)
+
+    sequence: int
+    messages: bytes  # msgpack of pairs: name of the event class, msgpack of the event
+
+
 class Deployment(Row):
     """Where services live."""
 
@@ -509,5 +519,6 @@ class ServiceRevision(Row):
 
 ROWS: tuple[type[Row], ...] = (
     Invocation, Result, Entry, Completion, SignalRow, JournalEvent, Lock, InboxItem, StateValue,
-    Promise, Waiter, PromiseWaiter, Timer, Counter, Deployment, ServiceRevision,
+    Promise, Waiter, PromiseWaiter, Timer, Counter, OutboxMessages,
+    Deployment, ServiceRevision,
 )  # fmt: skip

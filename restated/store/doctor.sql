@@ -151,3 +151,7 @@ SELECT name, value FROM counter WHERE value < 0;
 -- name: S3-number-beyond-counter (fast)
 SELECT name, value, (SELECT max(number) FROM invocation) AS newest FROM counter
 WHERE name = 'invocation' AND value < newest;
+
+-- name: S2-outbox-without-driver
+SELECT o.sequence FROM outbox AS o
+WHERE NOT EXISTS (SELECT 1 FROM timer AS t WHERE t.number = 0 AND t.kind = 'continue');
