@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restated.core.manifest import DURATION_MS_MAX, Manifest, ManifestError, parse_manifest
-from restated.model.records import Handler, Options, Payload, RetryOptions
+from restated.model.services import Handler, Options, Payload, RetryOptions
 
 
 def manifest(*services: dict[str, Any], **members: Any) -> bytes:

@@ -14,14 +14,8 @@ from restated.core.events import (
 )
 from restated.core.registry import definition_of, latest_revision
 from restated.model.errors import ErrorCode
-from restated.model.records import (
-    Deployment,
-    Handler,
-    Options,
-    Row,
-    ServiceDefinition,
-    ServiceRevision,
-)
+from restated.model.records import Deployment, Row, ServiceRevision
+from restated.model.services import Handler, Options, ServiceDefinition
 from tests.core.world import StepWorld
 
 
