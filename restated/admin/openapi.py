@@ -17,7 +17,7 @@ from restated.admin.exchange import answer, deps_of
 from restated.admin.registry import service_in_path
 from restated.admin.render import Json
 from restated.engine.catalog import HandlerEntry, ServiceEntry
-from restated.model.records import Payload
+from restated.model.services import Payload
 
 if TYPE_CHECKING:
     from restated.admin.routes import AdminRoute

@@ -49,7 +49,8 @@ from restated.invoker.targets import InvalidUriError, parse_uri
 from restated.model import ids
 from restated.model.addresses import AddressError, identity, lambda_arn
 from restated.model.errors import ErrorCode
-from restated.model.records import Deployment, Options, Transport
+from restated.model.records import Deployment, Transport
+from restated.model.services import Options
 
 replace = msgspec.structs.replace
 

@@ -14,7 +14,8 @@ import msgspec
 
 from restated.engine.catalog import Catalog, HandlerEntry, ServiceEntry, Settings
 from restated.invoker.targets import parse_uri
-from restated.model.records import Deployment, Handler, Options, Payload, RetryOptions
+from restated.model.records import Deployment
+from restated.model.services import Handler, Options, Payload, RetryOptions
 
 Json: TypeAlias = dict[str, object]
 

@@ -12,15 +12,14 @@ from restated.model.records import (
     AttemptError,
     Await,
     Deployment,
-    Options,
     Outcome,
     Record,
     RetryPolicy,
-    ServiceDefinition,
     Source,
     StatePatch,
     Target,
 )
+from restated.model.services import Options, ServiceDefinition
 
 
 class Event(Record):

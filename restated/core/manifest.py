@@ -14,17 +14,8 @@ import msgspec
 
 from restated.core.events import DiscoveredService
 from restated.core.schema_check import schema_defect
-from restated.model.records import (
-    Handler,
-    HandlerType,
-    Options,
-    Payload,
-    ProtocolMode,
-    Record,
-    RetryOptions,
-    ServiceDefinition,
-    ServiceType,
-)
+from restated.model.records import HandlerType, ProtocolMode, Record, ServiceType
+from restated.model.services import Handler, Options, Payload, RetryOptions, ServiceDefinition
 
 PROTOCOL_VERSION_MIN: Final = 5
 PROTOCOL_VERSION_MAX: Final = 7

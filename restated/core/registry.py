@@ -23,7 +23,8 @@ from restated.core.manifest import SHOWN_SERVICE_TYPES
 from restated.core.view import Step, View
 from restated.model.addresses import identity
 from restated.model.errors import ErrorCode
-from restated.model.records import Deployment, Handler, Options, ServiceDefinition, ServiceRevision
+from restated.model.records import Deployment, ServiceRevision
+from restated.model.services import Handler, Options, ServiceDefinition
 
 replace = msgspec.structs.replace
 

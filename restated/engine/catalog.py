@@ -11,17 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from restated.core.view import View
-from restated.model.records import (
-    Deployment,
-    Handler,
-    Options,
-    Record,
-    RetryOptions,
-    RetryPolicy,
-    ServiceDefinition,
-    ServiceRevision,
-    ServiceType,
-)
+from restated.model.records import Deployment, Record, RetryPolicy, ServiceRevision, ServiceType
+from restated.model.services import Handler, Options, RetryOptions, ServiceDefinition
 
 DAY_MS = 86_400_000
 PROTOCOL_VERSION_MIN = 5

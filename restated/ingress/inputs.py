@@ -9,7 +9,7 @@ from typing import Final
 
 from restated.ingress.paths import RequestError
 from restated.model.errors import IngressError
-from restated.model.records import Payload
+from restated.model.services import Payload
 
 RESTRICTED_BYTES_MAX: Final = 36
 LIMIT_KEY_PARTS_MAX: Final = 2

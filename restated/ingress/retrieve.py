@@ -18,7 +18,8 @@ from restated.ingress.exchange import (
 from restated.ingress.inputs import output_content_type
 from restated.ingress.paths import RequestError
 from restated.model.errors import IngressError
-from restated.model.records import NOT_FOUND, Handler, Invocation, Outcome, Result
+from restated.model.records import NOT_FOUND, Invocation, Outcome, Result
+from restated.model.services import Handler
 from restated.seams import Clock
 from restated.store.store import Store
 

@@ -17,7 +17,8 @@ import msgspec
 
 from restated.core.awaits import leaves, restored
 from restated.model.ids import IdError, parse_invocation_id, partition_key
-from restated.model.records import AttemptError, Failure, ServiceDefinition
+from restated.model.records import AttemptError, Failure
+from restated.model.services import ServiceDefinition
 from restated.protocol.readable import (
     awaited_json,
     completion_id_of_call,

@@ -4,7 +4,7 @@ import pytest
 
 from restated.ingress.inputs import check_input, output_content_type, parse_limit_key
 from restated.ingress.paths import RequestError
-from restated.model.records import Payload
+from restated.model.services import Payload
 
 JSON = "application/json"
 NOTHING = "Expected body and content-type to be empty, but wasn't with content-type '{}'"

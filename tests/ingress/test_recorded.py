@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from restated.model.records import Handler, Options, Payload
+from restated.model.services import Handler, Options, Payload
 from tests.ingress.http import Answer, request
 from tests.ingress.world import DATA, IngressWorld, Services, handler, run_ingress
 

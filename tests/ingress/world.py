@@ -25,15 +25,12 @@ from restated.ingress.respond import Ingress
 from restated.model.records import (
     Deployment,
     Entry,
-    Handler,
     HandlerType,
     Invocation,
-    Options,
-    Payload,
-    ServiceDefinition,
     ServiceRevision,
     ServiceType,
 )
+from restated.model.services import Handler, Options, Payload, ServiceDefinition
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from tests.ingress.http import Answer, Client

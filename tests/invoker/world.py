@@ -30,18 +30,15 @@ from restated.model.ids import invocation_id_for, random_seed_for
 from restated.model.records import (
     Deployment,
     Entry,
-    Handler,
     Invocation,
     JournalEvent,
-    Options,
     Outcome,
     Result,
-    RetryOptions,
     Row,
-    ServiceDefinition,
     ServiceRevision,
     Target,
 )
+from restated.model.services import Handler, Options, RetryOptions, ServiceDefinition
 from tests.sim.clock import SeededRng, VirtualClock
 from tests.sim.memory_store import MemoryStore
 from tests.sim.sdk import FakeSdk, Peer

@@ -18,15 +18,14 @@ from restated.model.records import (
     InboxItem,
     JournalEvent,
     Lock,
-    Options,
     Promise,
     PromiseWaiter,
     Result,
-    ServiceDefinition,
     ServiceRevision,
     StateValue,
     Status,
 )
+from restated.model.services import Options, ServiceDefinition
 from restated.protocol.messages import MESSAGES
 from restated.store.sql_calendar import parse_timestamp_ns
 from restated.store.sql_tables import TABLES
