@@ -2,7 +2,7 @@
 
 Lives here: `Record`, `Row`, rows in the order of their columns, `Target`, `Failure`, `Await`.
 A row's fields are its table's columns; the store derives its SQL from them.
-Does not: what a manifest says (services.py), rules (core/), SQL (store/), wire messages (protocol/).
+Does not: what a manifest says (services.py), rules (core/), SQL (store/), wire (protocol/).
 
 Keys are integers: an invocation has a `number`, its text id stands in one unique index. A journal
 entry's key (number, index) is packed into one integer by the store (`PACKED`).
