@@ -104,11 +104,13 @@ class Program(RuleBasedStateMachine):
         return bool(self.oracle.lives)
 
     def pick_live(self, data: st.DataObject) -> tuple[Life, int]:
-        """An invocation with an attempt in flight, and an attempt number: now and then stale."""
+        """An invocation with an attempt in flight; now and then an attempt that is over (B3)."""
         numbers = [life.number for life in self.having("invoked") if life.is_live]
+        if data.draw(st.sampled_from([False] * 5 + [True])):
+            life = self.oracle.lives[data.draw(st.sampled_from([*self.oracle.lives]))]
+            return life, life.attempt - 1 if life.is_live else life.attempt
         life = self.oracle.lives[data.draw(st.sampled_from(numbers))]
-        stale = data.draw(st.sampled_from([False] * 5 + [True]))
-        return life, life.attempt - 1 if stale else life.attempt
+        return life, life.attempt
 
     def pick_id(self, data: st.DataObject) -> str:
         """Mostly of something that has not ended; else any id that was ever used, or never."""
@@ -245,7 +247,8 @@ class Program(RuleBasedStateMachine):
         life, attempt = self.pick_live(data)
         known = life.started_with
         if not replayed:
-            known = data.draw(st.integers(life.started_with, len(life.journal)))
+            newest = max(life.started_with, len(life.journal))
+            known = data.draw(st.integers(life.started_with, newest))
         tree = data.draw(self.trees(life))
         event = ev.AttemptSuspended(life.number, attempt, tree, known)
         before = life.status
@@ -277,7 +280,19 @@ class Program(RuleBasedStateMachine):
         plain = st.lists(names, min_size=1, max_size=3, unique=True).map(
             lambda on: Await("first_completed", tuple(on))
         )
-        return st.one_of(plain, cancellable, deep)
+        if len(is_settled) < 2 or not is_open:
+            return st.one_of(plain, cancellable, deep)
+        settled = st.lists(st.sampled_from(is_settled), min_size=2, max_size=3, unique=True)
+        decided = st.builds(
+            lambda outer, inner, names, still: Await(
+                outer, (still,), (Await(inner, tuple(names)),)
+            ),
+            st.sampled_from(COMBINATORS[2:]),
+            st.sampled_from(COMBINATORS[1:]),
+            settled,
+            st.sampled_from(is_open),
+        )
+        return st.one_of(plain, cancellable, deep, decided)
 
     @precondition(is_live)
     @rule(

@@ -76,7 +76,7 @@ def test_core_and_oracle_agree_on_random_programs() -> None:
 def test_every_kind_of_operation_succeeds_in_random_programs() -> None:
     """style.md 10: a random run counts only when every operation kind succeeded at least once."""
 
-    @seed(7)
+    @seed(9)
     class Fixed(Program):
         kinds: ClassVar[Counter[str]] = Counter()
 
