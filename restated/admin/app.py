@@ -3,7 +3,7 @@
 Lives here: the collaborators of the routes, protection against foreign web pages, the late import
 of everything else.
 Does not: the table of routes (routes.py), the routes themselves, sockets (daemon/listeners.py).
-Start-up: Starlette and the routes are imported by the first request (design 2, W7).
+Start-up: Starlette and the routes are imported by the first request but GET /health (W7).
 """
 
 import logging
@@ -18,6 +18,8 @@ from restated.engine.writer import Writer
 from restated.invoker.transport import Transport
 from restated.seams import Clock, Rng
 from restated.store.store import Store
+
+TEXT: Final = b"text/plain; charset=utf-8"
 
 ADMIN_API_VERSION: Final = "1.7.12"  # the release whose admin API this is; clients switch on it
 CLUSTER_NAME: Final = "localcluster"
@@ -57,6 +59,10 @@ def build_admin(deps: AdminDeps) -> ASGIApp:
         refusal = foreign_page(scope, deps.allowed_hosts)
         if refusal is not None:
             await _refuse(scope, receive, send, refusal)
+            return
+        if not routes and scope.get("method") == "GET" and scope["path"] == "/health":
+            # Supervisors poll it from the first moment; it must not wait for the routes.
+            await _answer(send, 200, b"")
             return
         if not routes:
             from restated.admin.routes import build_routes
@@ -111,10 +117,10 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> No
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": reason[:100]})
         return
-    body = f"{reason}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await _answer(send, 403, f"{reason}\n".encode(), (b"content-type", TEXT))
+
+
+async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body})

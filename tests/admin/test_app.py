@@ -1,5 +1,8 @@
 """Who may use the admin API: programs, but no pages of other sites. Z1."""
 
+import subprocess
+import sys
+
 import pytest
 
 from restated.admin.app import foreign_page
@@ -67,3 +70,19 @@ def test_a_refusal_is_answered_before_anything_is_done() -> None:
         assert world.transport.requests == []
 
     run_admin(body)
+
+
+def test_health_does_not_wait_for_the_routes() -> None:
+    """W7: the first poll of a supervisor must not load the router."""
+    program = (
+        "import sys, trio\n"
+        "from restated.admin.app import build_admin, AdminDeps\n"
+        "sent = []\n"
+        "async def send(message): sent.append(message)\n"
+        "scope = {'type': 'http', 'method': 'GET', 'path': '/health', 'headers': []}\n"
+        "deps = AdminDeps(*[None] * 8)\n"
+        "trio.run(build_admin(deps), scope, None, send)\n"
+        "print(sent[0]['status'], 'starlette' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.split() == [b"200", b"False"]
