@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from restated.core.attempts import retry_delay_ms
 from restated.core.effects import ArmTimer
-from restated.core.events import AttemptYielded, Cancel, DeploymentPinned, Pause, Resume
-from restated.model.records import Failure, JournalEvent, RetryPolicy, Timer
+from restated.core.events import (
+    AttemptSuspended,
+    AttemptYielded,
+    Cancel,
+    DeploymentPinned,
+    Pause,
+    Resume,
+)
+from restated.model.records import Await, Failure, JournalEvent, RetryPolicy, Timer
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from tests.builders import attempt_error
@@ -167,6 +174,18 @@ def test_suspension_of_version_7_is_kept_as_an_event_each_time(world: StepWorld)
     shown = '{"FirstCompleted":[{"Single":{"SignalIndex":1}},{"Single":{"SignalName":"x"}}]}'
     payloads = [row.payload.decode() for row in world.store.scan(JournalEvent)]
     assert payloads == [f'{{"ty":"Suspended","awaiting_on":{shown}}}'] * 2
+
+
+def test_suspension_of_the_greatest_depth_is_kept_as_an_event(world: StepWorld) -> None:
+    """RT0025 begins above 1,000 levels; recursion would end before."""
+    first = world.invoke()
+    world.apply(DeploymentPinned(1, 1, "dp_1", 1, 7))
+    tree = Await(on=("n:x",))
+    for _ in range(1_000):
+        tree = Await("all_completed", (), (tree,))
+    world.apply(AttemptSuspended(1, 1, tree, 1))
+    [event] = world.store.scan(JournalEvent)
+    assert event.payload.count(b"AllCompleted") == 1_000
 
 
 def test_suspension_on_a_completion_that_no_command_has_is_a_violation(world: StepWorld) -> None:
