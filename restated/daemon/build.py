@@ -4,6 +4,7 @@ Lives here: `build`, the routes of effects, limits of each room from the setting
 Does not: start or stop anything (daemon.py), open the store or sockets (daemon.py, sockets.py).
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -28,17 +29,21 @@ from restated.engine.writer import Writer
 from restated.ingress.exchange import IngressLimits
 from restated.ingress.listener import IngressServer
 from restated.ingress.respond import Ingress
+from restated.invoker.identity import RequestIdentity, load_identity
 from restated.invoker.invoker import Invoker, InvokerLimits
 from restated.invoker.routes import DeploymentTransport
 from restated.invoker.targets import Targets
 from restated.invoker.transport import TransportLimits
 from restated.model.records import RetryPolicy
+from restated.seams import Clock
 from restated.store.query import QueryRunner
 from restated.store.query_wire import LiveAttempt
 from restated.store.sqlite import SqliteStore
 from restated.store.startup import StoreLimits
 
 GRACE_S: Final = 5.0  # for callers to get their answers when the daemon stops
+
+log = logging.getLogger("restated.daemon")
 
 
 def handler_defaults(settings: Settings) -> catalog.Settings:
@@ -88,6 +93,16 @@ def transport_limits(settings: Settings) -> TransportLimits:
         ping_timeout_seconds=settings[config.PING_TIMEOUT_MS] / 1_000,
         cluster_name=settings[config.CLUSTER_NAME],
     )
+
+
+def request_identity(settings: Settings, clock: Clock) -> RequestIdentity | None:
+    """The identity that requests to deployments are signed with, if any. IdentityError."""
+    path = settings[config.IDENTITY_KEY]
+    if path is None:
+        return None
+    identity = load_identity(path, clock, settings[config.IDENTITY_EXPIRATION_MS])
+    log.info("requests to deployments are signed public_key=%s", identity.key_id)
+    return identity
 
 
 def ingress_limits(settings: Settings) -> IngressLimits:
@@ -148,6 +163,7 @@ def build(
     store: SqliteStore,
     listening: Sockets,
     nursery: trio.Nursery,
+    identity: RequestIdentity | None = None,
 ) -> Daemon:
     """Make and wire every room; connections to deployments live in `nursery`."""
     dispatch, tail, waiters = Dispatch(), Tail(), Waiters()
@@ -157,7 +173,9 @@ def build(
     networks = settings[config.NETWORKS_ALLOWED]
     own = [*listening.addresses("ingress"), *listening.addresses("admin")]
     targets = Targets(own, networks)
-    transport = DeploymentTransport(nursery, seams.net, targets, transport_limits(settings))
+    transport = DeploymentTransport(
+        nursery, seams.net, targets, transport_limits(settings), identity=identity
+    )
     invoker = Invoker(
         writer,
         live_catalog,

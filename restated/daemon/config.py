@@ -281,6 +281,18 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "invoker.protocol_version_max", choice({"auto": "auto", "6": 6, "7": 7}), "auto",
         "Highest service protocol version that is spoken; auto is 6, and 7 where it is needed.",
     ),
+    IDENTITY_KEY := Setting[Path | None](
+        "invoker.request_identity_private_key_pem_file", OPTIONAL_PATH, None,
+        "PEM file with the Ed25519 private key that signs requests to deployments; it must belong "
+        "to the user of the daemon, and nobody else may read it.",
+        "RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE",
+        "RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE",
+    ),
+    IDENTITY_EXPIRATION_MS := Setting(
+        "invoker.request_identity_expiration", DURATION, 60_000,
+        "How far the clock of a deployment may be off for it to accept a signature; at least 1s.",
+        "RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_EXPIRATION", unit="duration",
+    ),
     CLUSTER_NAME := Setting(
         "invoker.cluster_name", TEXT, "localcluster",
         "Sent to deployments as the header x-restate-cluster-name.",

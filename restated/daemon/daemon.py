@@ -21,10 +21,11 @@ from typing import Final
 import trio
 
 from restated.daemon import config, logs, sockets, system
-from restated.daemon.build import GRACE_S, Daemon, build, store_limits
+from restated.daemon.build import GRACE_S, Daemon, build, request_identity, store_limits
 from restated.daemon.config import ConfigError, HelpRequested, Settings
 from restated.daemon.notify import Notifier, beat, watchdog_interval_s
 from restated.daemon.sockets import ListenError
+from restated.invoker.identity import IdentityError
 from restated.store.sqlite import open_sqlite
 from restated.store.store import StoreFailedError, StoreRefusedError
 
@@ -80,6 +81,7 @@ async def main(settings: Settings, environment: MutableMapping[str, str]) -> int
     seams = system.system_seams()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         try:
+            identity = request_identity(settings, seams.clock)
             async with AsyncExitStack() as stack:
                 adopted = sockets.adopt(environment, os.getpid())
                 store = await open_sqlite(
@@ -92,9 +94,11 @@ async def main(settings: Settings, environment: MutableMapping[str, str]) -> int
                 listening = await sockets.open_all(settings, seams.net, environment, adopted)
                 stack.push_async_callback(listening.close)
                 async with trio.open_nursery() as nursery:
-                    daemon = build(settings, seams, store, listening, nursery)
+                    daemon = build(settings, seams, store, listening, nursery, identity)
                     await _live(daemon, nursery, notifier, environment, signals)
                     nursery.cancel_scope.cancel()
+        except IdentityError as error:
+            return _complain(error, USAGE)
         except (StoreRefusedError, ListenError) as error:
             return _complain(error, START_FAILED)
     log.info("stopped")

@@ -90,7 +90,9 @@ def request_for(choice: Choice, invocation: Invocation) -> ExchangeRequest:
     if invocation.object_key is not None:
         headers = (*headers, ("x-restate-service-key", quote(invocation.object_key, safe="")))
     path = f"/invoke/{invocation.service}/{invocation.handler}"
-    return ExchangeRequest(choice.deployment, "POST", path, headers, choice.streams)
+    return ExchangeRequest(
+        choice.deployment, "POST", path, headers, choice.streams, invocation.object_key
+    )
 
 
 def _no_deployment(message: str) -> NoChoiceError:

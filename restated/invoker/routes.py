@@ -1,16 +1,18 @@
 """One Transport for all deployments: each request goes the way its deployment was registered.
 
-Lives here: `DeploymentTransport`.
-Does not: the ways themselves (http1.py, http2.py).
+Lives here: `DeploymentTransport`; it signs every request when there is a request identity.
+Does not: the ways themselves (http1.py, http2.py), tokens (identity.py).
 """
 
 import ssl
 from collections.abc import Iterator
 
+import msgspec
 import trio
 
 from restated.invoker.http1 import Http1Transport
 from restated.invoker.http2 import Http2Transport
+from restated.invoker.identity import RequestIdentity
 from restated.invoker.targets import Targets
 from restated.invoker.transport import (
     Exchange,
@@ -26,7 +28,7 @@ from restated.seams import Net
 class DeploymentTransport:
     """Routes by `Deployment.transport`; `nursery` must outlive every exchange."""
 
-    __slots__ = ("_nursery", "_transports")
+    __slots__ = ("_identity", "_nursery", "_transports")
 
     def __init__(
         self,
@@ -35,8 +37,10 @@ class DeploymentTransport:
         targets: Targets,
         limits: TransportLimits | None = None,
         tls: ssl.SSLContext | None = None,
+        identity: RequestIdentity | None = None,
     ) -> None:
         limits = limits or TransportLimits()
+        self._identity = identity
         self._nursery = nursery
         self._transports: dict[str, Transport] = {
             "http1": Http1Transport(nursery, net, targets, limits, tls),
@@ -47,6 +51,10 @@ class DeploymentTransport:
         """See Transport."""
         transport = self._transports.get(request.deployment.transport)
         if transport is not None:
+            if self._identity is not None:
+                # Behind the headers of the exchange, before those of the deployment (2.1).
+                signature = self._identity.headers(request.path, request.object_key)
+                request = msgspec.structs.replace(request, headers=request.headers + signature)
             return transport.open(request, body, receiver)
         refused = _Refused(receiver, request.deployment.transport)
         self._nursery.start_soon(refused.report)

@@ -61,6 +61,7 @@ class ExchangeRequest(Record):
     path: str
     headers: tuple[tuple[str, str], ...]
     streams: bool  # the request stays open for more bytes after `body`
+    object_key: str | None = None  # of the target, for request identity
 
 
 class Receiver(Protocol):

@@ -117,6 +117,7 @@ def test_a_port_in_use_is_named_in_one_line(short_path: Path) -> None:
         ([], {"RESTATED_LOG_FILTER": "loud"}),
         (["--config", "/nonexistent/restated.toml"], {}),
         (["--admin", "0.0.0.0:0"], {}),
+        ([], {"RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE": "/nonexistent/key.pem"}),
     ],
 )
 def test_wrong_settings_end_with_2_and_one_line(

@@ -1,4 +1,8 @@
-"""Services of the black-box tests, on the Python SDK: `python -m tests.real.services PORT`."""
+"""Services of the black-box tests, on the Python SDK.
+
+`python -m tests.real.services PORT [KEY...]`
+With keys, each a `publickeyv1_...`, only requests signed by one of them are taken.
+"""
 
 import sys
 from datetime import timedelta
@@ -53,4 +57,5 @@ if __name__ == "__main__":
     config = Config()
     config.bind = [f"127.0.0.1:{sys.argv[1]}"]
     config.accesslog = None
-    asyncio.run(hypercorn.asyncio.serve(restate.app([tally, work]), config))
+    served = restate.app([tally, work], identity_keys=sys.argv[2:])
+    asyncio.run(hypercorn.asyncio.serve(served, config))
