@@ -178,7 +178,7 @@ def test_suspension_of_version_7_is_kept_as_an_event_each_time(world: StepWorld)
 
 def test_suspension_of_the_greatest_depth_is_kept_as_an_event(world: StepWorld) -> None:
     """RT0025 begins above 1,000 levels; recursion would end before."""
-    first = world.invoke()
+    world.invoke()
     world.apply(DeploymentPinned(1, 1, "dp_1", 1, 7))
     tree = Await(on=("n:x",))
     for _ in range(1_000):
