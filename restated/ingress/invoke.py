@@ -162,7 +162,7 @@ class Invocations:
         if idempotency_key is None and service_type != "workflow":
             # Shown by SQL and the official CLI; the id is then hashed like that of a given key.
             idempotency_key = ids.new_ulid_text(now_ms, entropy)
-        invocation_id = ids.invocation_id_for(
+        raw_id = ids.raw_invocation_id_for(
             service=route.service,
             handler=route.handler,
             handler_type=handler_type,
@@ -178,12 +178,12 @@ class Invocations:
             has_idempotency_key=idempotency_key is not None,
         )
         return Invoke(
-            invocation_id,
+            ids.invocation_id_of_raw(raw_id),
             Target(route.service, route.handler, service_type, handler_type, route.key),
             payload,
             headers,
             "ingress",
-            ids.random_seed_for(invocation_id),
+            ids.random_seed_of_raw(raw_id),
             completion_ms,
             journal_ms,
             idempotency_key,
