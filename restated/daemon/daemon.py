@@ -139,7 +139,7 @@ async def _stop_at_once(scope: trio.CancelScope, signals: AsyncIterator[int]) ->
 async def start(daemon: Daemon, nursery: trio.Nursery) -> int:
     """From rooms that are built to a daemon that serves; the last number that was recovered."""
     nursery.start_soon(daemon.writer.run)
-    recovered = _recover_page(daemon, 0)
+    recovered = recover_first(daemon)
     nursery.start_soon(daemon.timers.run)
     nursery.start_soon(daemon.timers.run_cleanup)
     nursery.start_soon(daemon.upkeep.run)
@@ -154,6 +154,11 @@ async def start(daemon: Daemon, nursery: trio.Nursery) -> int:
     return recovered
 
 
+def recover_first(daemon: Daemon) -> int:
+    """The first page, before anything new can start; the last number that was recovered."""
+    return _recover_page(daemon, 0)
+
+
 def _recover_page(daemon: Daemon, after: int) -> int:
     """Give the invoker what was running when the last process ended; 0 when there is no more."""
     page = daemon.store.open_invocations(after, RECOVERY_PAGE)
@@ -166,6 +171,9 @@ async def recover_rest(daemon: Daemon, after: int) -> None:
     while after:
         after = _recover_page(daemon, after)
         await trio.lowlevel.checkpoint()
+    # A page may have shown what this commit started; its effects must find that remembered.
+    await daemon.writer.released()
+    daemon.invoker.recovered()
 
 
 async def serve_admin(daemon: Daemon) -> None:

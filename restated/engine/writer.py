@@ -144,6 +144,11 @@ class Writer:
         while self._queue or self._in_flight:
             await self._released.park()
 
+    async def released(self) -> None:
+        """Return when the commit in flight, if there is one, is released."""
+        if self._in_flight:
+            await self._released.park()
+
     async def _collect(self) -> list[Ticket]:
         """At least one ticket, then whatever is queued, up to the bounds of a batch."""
         if self._queue:

@@ -78,6 +78,8 @@ class Invoker:
         self._sleep: trio.CancelScope | None = None
         self._is_starting = False
         self._is_stopping = False
+        # Until all is recovered: number -> newest attempt that was given to this invoker (C16).
+        self._begun: dict[int, int] | None = {}
 
     # -- routes
 
@@ -86,6 +88,10 @@ class Invoker:
         if self._is_stopping:
             return
         invocation = effect.invocation
+        if self._begun is not None:
+            if self._begun.get(invocation.number, 0) >= invocation.attempt:
+                return  # its row was in a page of recovery before its effect came, or behind it
+            self._begun[invocation.number] = invocation.attempt
         older = self._current.pop(invocation.number, None)
         if older is not None and older.phase in ("live", "aborting"):
             older.stop("abort")
@@ -125,11 +131,15 @@ class Invoker:
         """Start the attempts that a stopped daemon left, with the numbers they have.
 
         No older process can speak, so the stored number is still a valid fence. Those that back
-        off are left to their timers.
+        off are left to their timers, those that began in this process to themselves (C16).
         """
         for invocation in invocations:
             if invocation.status == "invoked" and invocation.next_retry_at_ms is None:
                 self.start(StartAttempt(invocation))
+
+    def recovered(self) -> None:
+        """Everything that a stopped daemon left was given to `recover`."""
+        self._begun = None
 
     def live(self) -> list[LiveAttempt]:
         """Every invocation that has an attempt or waits for room; for SQL's status column."""

@@ -141,9 +141,11 @@ class InvokerWorld:
 
     def new_invoker(self, limits: InvokerLimits | None = None) -> Invoker:
         """An invoker that knows nothing, as after a start."""
-        return Invoker(
+        invoker = Invoker(
             self.writer, self.catalog, self.store, self.sdk, self.clock, self.rng, limits
         )
+        invoker.recovered()
+        return invoker
 
     def restart_invoker(self) -> None:
         """Go on with a new invoker; the old one was stopped by the test."""
