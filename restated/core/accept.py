@@ -58,6 +58,13 @@ def has_expired(invocation: Invocation, now_ms: int) -> bool:
     )
 
 
+def add_waiter(step: Step, invocation: Invocation, caller: int, completion_id: int) -> None:
+    """Have invocation `caller` told how this one, which has not ended, ends."""
+    step.put(Waiter(invocation.number, caller, completion_id))
+    if not invocation.has_waiters:
+        step.put(replace(invocation, has_waiters=1))
+
+
 def start_or_enqueue(step: Step, invocation: Invocation, entries: tuple[Entry, ...] = ()) -> None:
     """Start it, or queue it behind the holder of its key (K1-K3)."""
     if not invocation.is_exclusive:
@@ -132,6 +139,7 @@ def _create(step: Step, event: Invoke) -> Reply:
     step.put(entry)
     if event.caller is not None and event.caller_completion_id is not None:
         step.put(Waiter(number, event.caller, event.caller_completion_id))
+        invocation = replace(invocation, has_waiters=1)
     step.changed(invocation, "accepted")
     if event.scheduled_for_ms is None:
         start_or_enqueue(step, invocation, (entry,))
@@ -182,7 +190,7 @@ def _join(step: Step, event: Invoke, existing: Invocation) -> Reply:
             expires_at_ms=existing.expires_at_ms,
         )
     if event.caller is not None and event.caller_completion_id is not None:
-        step.put(Waiter(existing.number, event.caller, event.caller_completion_id))
+        add_waiter(step, existing, event.caller, event.caller_completion_id)
     return Accepted(existing.id, is_new=False, scheduled_for_ms=scheduled_for_ms)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from restated.core.accept import TIME_MS_MAX, has_expired, start
+from restated.core.accept import TIME_MS_MAX, add_waiter, has_expired, start
 from restated.core.effects import ChangeKind, Done, Ignored, Reply, Settled
 from restated.core.events import Attach, Complete, Expired
 from restated.core.pieces import remove_journal_rows
@@ -51,7 +51,7 @@ def finish(
     """End a started invocation: answer, release, retain."""
     number = invocation.number
     # Waiters first: a parent resumed below must already find our result (C48).
-    answer_waiters(step, number, outcome)
+    answer_waiters(step, invocation, outcome)
     if _may_have_timers(invocation):
         step.clear(Timer, number)
     if invocation.service_type == "workflow":
@@ -91,19 +91,19 @@ def end_unstarted(
     assert invocation.status in ("scheduled", "inboxed")
     if invocation.inbox_sequence is not None:
         step.delete(InboxItem, *invocation.lock_key, invocation.inbox_sequence)
-    answer_waiters(step, invocation.number, outcome)
+    answer_waiters(step, invocation, outcome)
     remove(step, invocation)
     step.emit(Settled(invocation.id, outcome))
     step.changed(invocation, kind)
 
 
-def answer_waiters(step: Step, number: int, outcome: Outcome) -> None:
+def answer_waiters(step: Step, invocation: Invocation, outcome: Outcome) -> None:
     """Give the outcome to every invocation that waits for it."""
-    waiters = list(step.scan(Waiter, number))
-    for waiter in waiters:
+    if not invocation.has_waiters:
+        return
+    for waiter in step.scan(Waiter, invocation.number):
         step.send(Complete(waiter.caller, waiter.completion_id, outcome))
-    if waiters:
-        step.clear(Waiter, number)
+    step.clear(Waiter, invocation.number)
 
 
 def hand_over(step: Step, key: tuple[str, str, str]) -> None:
@@ -155,7 +155,7 @@ def on_attach(step: Step, event: Attach) -> Reply:
         step.send(Complete(event.caller, event.completion_id, result.outcome))
         return Done()
     if event.wait:
-        step.put(Waiter(target.number, event.caller, event.completion_id))
+        add_waiter(step, target, event.caller, event.completion_id)
     else:
         step.send(Complete(event.caller, event.completion_id, None))
     return Done(is_final=False)

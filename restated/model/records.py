@@ -44,7 +44,8 @@ Transport = Literal["http1", "http2", "lambda"]
 ProtocolMode = Literal["bidi_stream", "request_response"]
 AtMostAttempts = Literal["pause", "kill"]
 
-INDEX_BITS = 24  # a journal holds at most 2**24 entries
+INDEX_BITS = 24
+JOURNAL_ENTRIES_MAX = 1 << INDEX_BITS
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
@@ -190,6 +191,7 @@ class Invocation(Row):
     trace_parent: str | None = None
     restarted_from: str | None = None
     output_index: int | None = None  # journal index of the newest Output command
+    has_waiters: int = 0  # there may be Waiter rows: spares the plain call a scan at its end
 
     @property
     def is_exclusive(self) -> bool:
@@ -460,8 +462,58 @@ class ServiceRevision(Row):
     definition: bytes  # msgpack of ServiceDefinition
 
 
+class KafkaCluster(Row):
+    """Brokers that subscriptions read from. `properties` as given, secrets included."""
+
+    TABLE = "kafka_cluster"
+    KEY = ("name",)
+
+    name: str
+    properties: bytes  # JSON object of texts, by name
+    created_at_ms: int
+
+
+class Subscription(Row):
+    """A topic whose records become invocations. Its cluster may be gone, when that was forced."""
+
+    TABLE = "subscription"
+    KEY = ("id",)
+
+    id: str
+    cluster: str
+    topic: str
+    service: str
+    handler: str
+    options: bytes  # JSON object of texts, by name
+    created_at_ms: int
+
+    @property
+    def source(self) -> str:
+        """The URI of what is read."""
+        return f"kafka://{self.cluster}/{self.topic}"
+
+    @property
+    def sink(self) -> str:
+        """The URI of what is invoked."""
+        return f"service://{self.service}/{self.handler}"
+
+
+class LimitRule(Row):
+    """How many invocations of the scopes and keys that fit a pattern may run at once."""
+
+    TABLE = "limit_rule"
+    KEY = ("pattern",)
+
+    pattern: str
+    version: int
+    disabled: int
+    modified_at_ms: int
+    concurrency: int | None = None  # None: no bound
+    description: str | None = None
+
+
 ROWS: tuple[type[Row], ...] = (
     Invocation, Result, Entry, Completion, SignalRow, JournalEvent, Lock, InboxItem, StateValue,
     Promise, Waiter, PromiseWaiter, Timer, Counter, OutboxMessages,
-    Deployment, ServiceRevision,
+    Deployment, ServiceRevision, KafkaCluster, Subscription, LimitRule,
 )  # fmt: skip
