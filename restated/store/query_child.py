@@ -50,6 +50,7 @@ from restated.store.query_wire import (
     frame,
     requests,
 )
+from restated.store.sql_aggregates import AGGREGATES
 from restated.store.sql_calendar import SqlValueError, Value
 from restated.store.sql_functions import FUNCTIONS
 from restated.store.sql_tables import SqlColumn
@@ -158,6 +159,10 @@ class Session:
                 function.name, function.call, function.arguments, deterministic=True,
                 flags=apsw.SQLITE_INNOCUOUS,
             )  # fmt: skip
+        for aggregate in AGGREGATES:
+            connection.create_aggregate_function(
+                aggregate.name, aggregate.start, 1, flags=apsw.SQLITE_INNOCUOUS
+            )
         now_ms: Callable[..., Value] = self._now_ms
         connection.create_scalar_function(
             "now_ms", now_ms, 0, deterministic=True, flags=apsw.SQLITE_INNOCUOUS

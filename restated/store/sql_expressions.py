@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlglot import exp
 
-from restated.store import sql_times
+from restated.store import sql_aggregates, sql_times
 from restated.store.sql_calls import CASTS, FUNCTIONS, LISTS, SPELLINGS, Call
 from restated.store.sql_tables import ARROW_NAMES, INVOCATION_ID_COLUMNS, SqlColumn, SqlType
 from restated.store.sql_typing import (
@@ -30,8 +30,6 @@ from restated.store.sql_typing import (
     converted,
     folded,
     no_field,
-    only_parts,
-    to_text,
     unify,
 )
 
@@ -44,8 +42,6 @@ _TO_TIMESTAMP: Final = {
     "from_unixtime": 1_000_000_000, "to_timestamp_millis": 1_000_000,
     "to_timestamp_micros": 1_000, "to_timestamp_nanos": 1,
 }  # fmt: skip  # nanoseconds in a unit
-
-WINDOW_PARTS: Final = frozenset({"this", "partition_by", "order", "spec", "over"})
 
 TypeQuery = Callable[[exp.Expression, Scope], tuple[SqlColumn, ...]]
 
@@ -92,13 +88,13 @@ class Expressions:
             exp.DateBin: partial(sql_times.type_date_bin, self.type_of),
             exp.TimestampTrunc: partial(sql_times.type_date_trunc, self.type_of),
             exp.Extract: partial(sql_times.type_date_part, self.type_of),
-            exp.Count: self._count,
-            exp.Sum: self._sum,
-            exp.ArrayAgg: self._array_agg,
+            exp.Count: partial(sql_aggregates.type_count, self.type_of),
+            exp.Sum: partial(sql_aggregates.type_sum, self.type_of),
+            exp.ArrayAgg: partial(sql_aggregates.type_array_agg, self.type_of),
             exp.GroupConcat: self._group_concat,
             exp.Array: self._array,
-            exp.Filter: self._filter,
-            exp.Window: self._window,
+            exp.Filter: partial(sql_aggregates.type_filter, self.type_of),
+            exp.Window: partial(sql_aggregates.type_window, self.type_of),
             exp.Anonymous: self._named,
             exp.Trim: self._trim,
             exp.Pad: self._pad,
@@ -342,30 +338,7 @@ class Expressions:
         node.replace(converted(node.this, have, want, is_strict=is_strict))
         return want
 
-    # -- aggregates
-
-    def _count(self, node: exp.Expression, scope: Scope) -> SqlType:
-        if not isinstance(node.this, exp.Star):
-            self.type_of(node.this, scope)
-        return "i64"
-
-    def _sum(self, node: exp.Expression, scope: Scope) -> SqlType:
-        have = self.type_of(node.this, scope)
-        if have in {"u32", "u64"}:
-            return "u64"
-        if have in DURATIONS:
-            return have
-        if have not in NUMBERS | {"bool", "null"}:
-            msg = f"Error during planning: Function 'sum' does not take {ARROW_NAMES[have]}"
-            raise SqlError(msg)
-        coerce(node.this, have, "f64" if have == "key" else have)
-        return "f64" if have in {"f64", "key"} else "i64"
-
-    def _array_agg(self, node: exp.Expression, scope: Scope) -> SqlType:
-        have = self.type_of(node.this, scope)
-        text = to_text(node.this, have) if have not in LISTS else None
-        node.replace(call("json_group_array", text or node.this))
-        return LISTS.get(have, "list_text")
+    # -- lists
 
     def _group_concat(self, node: exp.Expression, scope: Scope) -> SqlType:
         arguments = [node.this, node.args.get("separator")]
@@ -378,19 +351,6 @@ class Expressions:
             common = unify(common, self.type_of(element, scope))
         node.replace(call("json_array", *node.expressions))
         return LISTS.get(common, "list_text")
-
-    def _filter(self, node: exp.Expression, scope: Scope) -> SqlType:
-        self.type_of(node.expression.this, scope)
-        return self.type_of(node.this, scope)
-
-    def _window(self, node: exp.Expression, scope: Scope) -> SqlType:
-        only_parts(node, WINDOW_PARTS)
-        for part in node.args.get("partition_by") or []:
-            self.type_of(part, scope)
-        order = node.args.get("order")
-        for ordered in order.expressions if order is not None else []:
-            self.type_of(ordered.this, scope)
-        return self.type_of(node.this, scope)
 
     # -- functions
 
@@ -440,7 +400,9 @@ class Expressions:
                 f" arguments, not {len(arguments)}"
             )
             raise SqlError(msg)
-        typed = exp.Anonymous(this=found.name, expressions=[a.copy() for a in arguments])
+        spelled = sql_aggregates.spelled(found.name, node)
+        typed = exp.Anonymous(this=spelled, expressions=[a.copy() for a in arguments])
+        order = sql_aggregates.take_order(self.type_of, typed, scope)
         types = [self.type_of(argument, scope) for argument in list(typed.expressions)]
         result = _result(found, types)
         for position, have in enumerate(types):
@@ -450,6 +412,7 @@ class Expressions:
                 argument.replace(cast(argument, "TEXT"))
             elif want is not None or found.result == "common":
                 coerce(argument, have, want or result)
+        sql_aggregates.put_order(typed, order)
         node.replace(typed)
         return result
 

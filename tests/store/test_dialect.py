@@ -22,6 +22,18 @@ ANSWERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("SELECT COUNT(*)", {"count(*)": 1}),
     ("SELECT 1+1, upper('a')", {"Int64(1) + Int64(1)": 2, 'upper(Utf8("a"))': "A"}),
     (
+        "SELECT first_value(a ORDER BY b) AS f, last_value(a ORDER BY b) AS l,"
+        " first_value(a ORDER BY b DESC) AS d, string_agg(a, '-' ORDER BY b DESC) AS s,"
+        " array_agg(a ORDER BY b) AS r FROM (VALUES ('x', 2), ('y', 1), ('z', 3)) AS t(a, b)",
+        {"f": "y", "l": "z", "d": "z", "s": "z-x-y", "r": ["y", "x", "z"]},
+    ),
+    (
+        "SELECT first_value(a) AS f, last_value(a) AS l, first_value(b) AS e"
+        " FROM (VALUES (NULL, 2), (5, NULL)) AS t(a, b)",
+        {"l": 5, "e": 2},
+    ),
+    ("SELECT first_value(a) OVER (ORDER BY a) AS f FROM (VALUES (3)) AS t(a)", {"f": 3}),
+    (
         "SELECT 'x' = 'X' AS a, 'x' ILIKE 'X' AS b, 'x' LIKE 'X' AS c",
         {"a": False, "b": True, "c": False},
     ),
