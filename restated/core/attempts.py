@@ -22,6 +22,7 @@ from restated.core.events import (
 from restated.core.finish import finish
 from restated.core.journal import error_event, output_of, record_event, record_suspension
 from restated.core.notifications import CANCEL_SIGNAL
+from restated.core.pausing import pause
 from restated.core.view import Step, current
 from restated.model.errors import AttemptCode
 from restated.model.records import (
@@ -140,23 +141,6 @@ def on_yielded(step: Step, event: AttemptYielded) -> Reply:
     else:
         start(step, invocation)
     return Done()
-
-
-def pause(step: Step, invocation: Invocation, error: AttemptError | None) -> None:
-    """Stop attempting until an operator resumes it; journal and lock stay (X4)."""
-    paused = replace(
-        invocation,
-        status="paused",
-        pause_requested=0,
-        next_retry_at_ms=None,
-        awaiting_on=None,
-        modified_at_ms=step.now_ms,
-    )
-    step.clear(Timer, invocation.number, "retry")
-    step.put(paused)
-    payload: dict[str, object] = {} if error is None else {"last_failure": error_event(error)}
-    record_event(step, paused, "Paused", payload)
-    step.changed(paused, "paused", error=None if error is None else error.message)
 
 
 def resume(step: Step, invocation: Invocation) -> None:

@@ -23,6 +23,7 @@ from restated.core.journal import (
     state_keys,
     wire_failure,
 )
+from restated.core.pausing import COMMAND_ENTRIES, has_room, stop_full
 from restated.core.view import Step, current
 from restated.model.ids import parse_awakeable_id
 from restated.model.records import (
@@ -44,6 +45,9 @@ def on_command(step: Step, event: CommandReceived) -> Reply:
     invocation = current(step, event)
     if invocation is None:
         return Ignored("stale attempt")
+    if not has_room(step, invocation, COMMAND_ENTRIES):
+        stop_full(step, invocation)
+        return Ignored("the journal is full")
     command_index = invocation.command_count
     invocation = append(
         step,

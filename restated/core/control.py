@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from restated.core.accept import has_expired, start_or_enqueue
-from restated.core.attempts import pause, resume, retry_now
+from restated.core.attempts import resume, retry_now
 from restated.core.awaits import signal_of
 from restated.core.effects import Done, Refused, Reply, StopAttempt
 from restated.core.events import (
@@ -25,6 +25,7 @@ from restated.core.events import (
 )
 from restated.core.finish import apply_patch, end_unstarted, finish, purge
 from restated.core.notifications import CANCEL_SIGNAL, receive_signal
+from restated.core.pausing import has_room, pause, stop_full
 from restated.core.removal import remove_journal
 from restated.core.view import Step, next_number
 from restated.model.errors import ErrorCode
@@ -49,6 +50,9 @@ def on_cancel(step: Step, event: Cancel) -> Reply:
     invocation = _find(step, event.id)
     if invocation is None:
         return Refused(ErrorCode.INVOCATION_NOT_FOUND, event.id)
+    if not has_room(step, invocation) and invocation.status != "completed":
+        stop_full(step, invocation)
+        return Refused(ErrorCode.JOURNAL_FULL, event.id)
     match invocation.status:
         case "completed":
             return Refused(ErrorCode.INVOCATION_COMPLETED, event.id)
@@ -65,20 +69,33 @@ def on_cancel(step: Step, event: Cancel) -> Reply:
 def on_kill(step: Step, event: Kill) -> Reply:
     """End it and everything it called or sent, without asking anybody."""
     invocation = _find(step, event.id)
-    if invocation is None:
+    if invocation is None or event.caller_id not in (None, invocation.caller_id):
         return Refused(ErrorCode.INVOCATION_NOT_FOUND, event.id)
     if invocation.status == "completed":
         return Refused(ErrorCode.INVOCATION_COMPLETED, event.id)
     if invocation.status in ("scheduled", "inboxed"):
         end_unstarted(step, invocation, KILLED, kind="killed")
         return Done()
-    for completion in step.scan(Completion, invocation.number):
-        if completion.kind == "call_id" and completion.callee is not None:
-            step.send(Kill(completion.callee))
+    _kill_children(step, invocation)
     if invocation.status == "invoked":
         step.emit(StopAttempt(invocation.number, invocation.attempt, "abort"))
     finish(step, invocation, KILLED, kind="killed")
     return Done()
+
+
+def _kill_children(step: Step, invocation: Invocation) -> None:
+    """Kill what it sent or called; what an open call has joined, whoever invoked that."""
+    completions = list(step.scan(Completion, invocation.number))
+    open_calls = {
+        completion.callee
+        for completion in completions
+        if completion.kind == "call" and completion.entry_index is None
+    }
+    for completion in completions:
+        if completion.kind == "call_id" and completion.callee is not None:
+            # The callee may have ended, and its id may be somebody else's by now (C32).
+            caller_id = None if completion.callee in open_calls else invocation.id
+            step.send(Kill(completion.callee, caller_id))
 
 
 def on_pause(step: Step, event: Pause) -> Reply:
@@ -263,8 +280,7 @@ def _prefix(
     """
     if from_index >= origin.journal_length:
         return None
-    journal = list(step.scan(Entry, origin.number))
-    entries = journal[: from_index + 1]
+    entries = list(step.scan(Entry, origin.number, limit=from_index + 1))
     completions: list[Completion] = []
     later: list[Completion] = []
     for completion in step.scan(Completion, origin.number):
@@ -276,8 +292,10 @@ def _prefix(
     # A race in the prefix must be won again by what won it (C35).
     for completion in sorted(later, key=lambda one: one.entry_index or 0):
         assert completion.entry_index is not None
+        entry = step.get(Entry, origin.number, completion.entry_index)
+        assert entry is not None, "B4: a completion names its entry"
         completions.append(replace(completion, entry_index=len(entries)))
-        entries.append(replace(journal[completion.entry_index], index=len(entries)))
+        entries.append(replace(entry, index=len(entries)))
     return entries, completions, _signals(entries)
 
 

@@ -41,7 +41,8 @@ COMPLETION_TYPES: dict[CompletionKind, int] = {
 def append(
     step: Step, invocation: Invocation, type_code: int, payload: bytes, name: str | None = None
 ) -> Invocation:
-    """Add the next journal entry; the invocation as stored now."""
+    """Add the next journal entry; the invocation as stored now. The caller has made sure of room."""
+    assert invocation.journal_length < step.entries_max, "M2: the packed key has no room for more"
     step.put(
         Entry(invocation.number, invocation.journal_length, type_code, payload, step.now_ms, name)
     )
@@ -151,7 +152,8 @@ def _put_event(step: Step, invocation: Invocation, kind: JournalEventKind, encod
     step.put(
         JournalEvent(
             invocation.number,
-            0 if newest is None else newest.index + 1,
+            # At the bound the newest makes way: a packed key must stay the invocation's own (M2).
+            0 if newest is None else min(newest.index + 1, step.entries_max - 1),
             step.now_ms,
             kind,
             encoded,

@@ -21,6 +21,7 @@ from restated.core.effects import Reply
 from restated.core.events import Event
 from restated.core.pieces import MESSAGES_MAX, postpone
 from restated.core.view import Step, View
+from restated.model.records import JOURNAL_ENTRIES_MAX
 
 OnEvent = Callable[[Step, Any], Reply]  # each function takes exactly the event of its row
 
@@ -53,14 +54,21 @@ HANDLERS: dict[type[Event], OnEvent] = {
 }
 
 
-def step(view: View, event: Event, now_ms: int, *, observed: bool = False) -> tuple[Step, Reply]:
+def step(
+    view: View,
+    event: Event,
+    now_ms: int,
+    *,
+    observed: bool = False,
+    entries_max: int = JOURNAL_ENTRIES_MAX,
+) -> tuple[Step, Reply]:
     """Apply one event and the messages it sends.
 
     Pure: same view, event and time give the same outcome; nothing outside it changes. A message is
     part of its event: a defect in one drops the whole event. What exceeds the bound is stored and
     sent by later events.
     """
-    outcome = Step(view, now_ms, observed=observed)
+    outcome = Step(view, now_ms, observed=observed, entries_max=entries_max)
     reply = HANDLERS[type(event)](outcome, event)
     position = 0
     while position < len(outcome.messages):

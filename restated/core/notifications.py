@@ -15,6 +15,7 @@ from restated.core.awaits import evaluate, restored, stored
 from restated.core.effects import Done, Ignored, Reply
 from restated.core.events import Cancel, Complete, Result, RunProposed, Signal, TimerFired
 from restated.core.journal import notification, notify, settle
+from restated.core.pausing import has_room, stop_full
 from restated.core.pieces import OUTBOX_OWNER, remove_more, send_postponed
 from restated.core.view import Step, current
 from restated.model.records import (
@@ -37,6 +38,9 @@ def on_complete(step: Step, event: Complete) -> Reply:
     completion = step.get(Completion, event.number, event.completion_id)
     if completion is None or completion.entry_index is not None:
         return Ignored("no such open command")
+    if not has_room(step, invocation):
+        stop_full(step, invocation)
+        return Ignored("the journal is full")
     changed = settle(step, invocation, completion, notification(event.result))
     step.changed(changed, "notification", completion_id=event.completion_id)
     wake_if_ready(step, changed)
@@ -51,6 +55,9 @@ def on_run_proposed(step: Step, event: RunProposed) -> Reply:
     completion = step.get(Completion, event.number, event.completion_id)
     if completion is None or completion.kind != "run" or completion.entry_index is not None:
         return Ignored("no such open run")
+    if not has_room(step, invocation):
+        stop_full(step, invocation)
+        return Ignored("the journal is full")
     changed = settle(step, invocation, completion, notification(event.result))
     step.changed(changed, "notification", completion_id=event.completion_id)
     return Done()
@@ -67,6 +74,9 @@ def on_signal(step: Step, event: Signal) -> Reply:
     settled = step.get(SignalRow, invocation.number, event.name)
     if settled is not None and is_awakeable(event.name):
         return Ignored("the awakeable was completed before")
+    if not has_room(step, invocation):
+        stop_full(step, invocation)
+        return Ignored("the journal is full")
     receive_signal(step, invocation, event.name, event.result)
     return Done()
 

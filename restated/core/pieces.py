@@ -27,6 +27,7 @@ from restated.model.records import (
 
 MESSAGES_MAX: Final = 100  # of one event, its messages' messages included
 ROWS_MAX: Final = 1_000  # removed by one event
+REMOVED_BYTES_MAX: Final = 4 << 20  # of payloads, by one event
 PIECE_BYTES_MAX: Final = 1 << 20  # of messages in one row of the outbox
 
 OUTBOX_OWNER: Final = 0  # invocations are numbered from 1
@@ -78,15 +79,15 @@ def remove_journal_rows(step: Step, number: int, journal_length: int) -> None:
 
 def remove_more(step: Step, number: int) -> None:
     """Remove the next piece of a journal."""
-    left = ROWS_MAX
+    left, bytes_left = ROWS_MAX, REMOVED_BYTES_MAX
     for table in _JOURNAL_TABLES:
-        rows = list(step.scan(table, number, limit=left))
-        for row in rows:
+        for row in step.scan(table, number, limit=left):
             step.delete(table, *row.primary_key())
-        left -= len(rows)
-        if left == 0:
-            go_on(step, number)
-            return
+            left -= 1
+            bytes_left -= len(row.payload) if isinstance(row, Entry | JournalEvent) else 0
+            if left == 0 or bytes_left <= 0:
+                go_on(step, number)
+                return
 
 
 def go_on(step: Step, number: int) -> None:

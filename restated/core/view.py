@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 
 from restated.core.effects import Changed, ChangeKind, Clear, Delete, Effect, Put, Write
 from restated.core.events import AttemptEvent, Event
-from restated.model.records import ROWS, Column, Counter, Invocation, Row
+from restated.model.records import JOURNAL_ENTRIES_MAX, ROWS, Column, Counter, Invocation, Row
 
 R = TypeVar("R", bound=Row)
 Key = tuple[Column, ...]
@@ -251,14 +251,22 @@ class Overlay:
 class Step(Overlay):
     """Everything one event changes and causes.
 
-    `observed`: someone listens to `Changed`; it is built only then.
+    `observed`: someone listens to `Changed`; it is built only then. `entries_max`: of a journal.
     """
 
-    __slots__ = ("effects", "messages", "now_ms", "observed")
+    __slots__ = ("effects", "entries_max", "messages", "now_ms", "observed")
 
-    def __init__(self, base: View, now_ms: int, *, observed: bool = False) -> None:
+    def __init__(
+        self,
+        base: View,
+        now_ms: int,
+        *,
+        observed: bool = False,
+        entries_max: int = JOURNAL_ENTRIES_MAX,
+    ) -> None:
         super().__init__(base)
         self.now_ms = now_ms
+        self.entries_max = entries_max
         self.observed = observed
         self.effects: list[Effect] = []
         self.messages: list[Event] = []

@@ -14,6 +14,11 @@ class ErrorCode(Enum):
     INVOCATION_NOT_FOUND = (404, None, "The requested invocation '{}' does not exist")
     INVOCATION_COMPLETED = (409, None, "The invocation '{}' was already completed.")
     INVOCATION_NOT_COMPLETED = (409, None, "The invocation '{}' is not yet completed.")
+    JOURNAL_FULL = (
+        409, None,
+        "The journal of the invocation '{}' is full, the request to cancel it has no room in it. "
+        "Kill it instead.",
+    )  # fmt: skip
     PAUSE_NOT_RUNNING = (409, None, "The invocation '{}' is not running, cannot be paused.")
     RESUME_NOT_STARTED = (
         425, None, "The invocation '{}' is either inboxed or scheduled, cannot be resumed.",

@@ -14,6 +14,7 @@ from restated.core.events import (
 )
 from restated.core.machine import step
 from restated.model.records import (
+    JOURNAL_ENTRIES_MAX,
     ROWS,
     Await,
     Entry,
@@ -37,11 +38,12 @@ class StepWorld:
         self.now_ms = 1_000_000
         self.effects: list[Effect] = []
         self.all_effects: list[Effect] = []
+        self.entries_max = JOURNAL_ENTRIES_MAX
         self._ids = 0
 
     def apply(self, event: Event) -> Reply:
         """Step one event and commit it."""
-        outcome, reply = step(self.store, event, self.now_ms)
+        outcome, reply = step(self.store, event, self.now_ms, entries_max=self.entries_max)
         self.store.apply(outcome.writes())
         self.effects = outcome.effects
         self.all_effects += outcome.effects
