@@ -41,7 +41,7 @@ COMPLETION_TYPES: dict[CompletionKind, int] = {
 def append(
     step: Step, invocation: Invocation, type_code: int, payload: bytes, name: str | None = None
 ) -> Invocation:
-    """Add the next journal entry; the invocation as stored now. The caller has made sure of room."""
+    """Add the next journal entry, for which there is room; the invocation as stored now."""
     assert invocation.journal_length < step.entries_max, "M2: the packed key has no room for more"
     step.put(
         Entry(invocation.number, invocation.journal_length, type_code, payload, step.now_ms, name)
