@@ -5,17 +5,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import pytest
 
 from tests.daemon.running import RealDaemon
 from tests.real.load import Load
+from tests.real.waiting import eventually, is_listening
 
-T = TypeVar("T")
 KILLS = 20
 SEED = 20_260_701
 
@@ -33,26 +32,6 @@ def services() -> Iterator[str]:
     finally:
         child.kill()
         child.wait()
-
-
-def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections there; OSError if not."""
-    with socket.create_connection(("127.0.0.1", port), 1):
-        return True
-
-
-def eventually(check: Callable[[], T], within_s: float = 30) -> T:
-    """The first truthy answer; connection errors count as not yet."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            answer = check()
-        except (OSError, httpx.TransportError):
-            answer = None
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.05)
 
 
 @pytest.mark.real
