@@ -384,18 +384,47 @@ class Program(RuleBasedStateMachine):
         self.apply(ev.Resume(found, deployment, deployment and 2))  # type: ignore[arg-type]
 
     @precondition(has_any)
-    @rule(
-        data=st.data(), deployment=st.sampled_from([None, "dp_2"]),
-        from_index=st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8]),
-    )  # fmt: skip
-    def restart(self, data: st.DataObject, deployment: str | None, from_index: int) -> None:
+    @rule(data=st.data(), deployment=st.sampled_from([None, "dp_2"]), whole=st.booleans())
+    def restart(self, data: st.DataObject, deployment: str | None, whole: bool) -> None:
+        """From the input, or from anywhere in the journal and a little beyond its end."""
         old = self.pick_completed(data)
+        able = [
+            life
+            for life in self.having("completed")
+            if life.target.service_type != "workflow" and life.pin and life.pin.version >= 6
+        ]
+        length = 8
+        if able and not data.draw(MOSTLY_NOT):
+            number = data.draw(st.sampled_from([life.number for life in able]))
+            old, length = self.oracle.lives[number].id, len(self.oracle.lives[number].journal)
+        from_index = 0 if whole else data.draw(st.integers(0, length))
         self.ids += 1
         new = drafts.fresh_id(self.ids)
         event = ev.RestartAsNew(old, new, self.ids, from_index, deployment, deployment and 2)  # type: ignore[arg-type]
         reply = self.apply(event, "RestartAsNew" if from_index == 0 else "RestartAsNew with prefix")
         if not isinstance(reply, Refused):
             self.seen.append(new)
+
+    @rule(data=st.data())
+    def finish_and_restart(self, data: st.DataObject) -> None:
+        """Chance alone rarely finishes something pinned that has a prefix worth keeping."""
+        numbers = [
+            life.number
+            for life in self.having("invoked")
+            if life.is_live and life.target.service_type != "workflow"
+        ]
+        if not numbers:
+            return
+        life = self.oracle.lives[data.draw(st.sampled_from(numbers))]
+        if life.pin is None:
+            self.apply(ev.DeploymentPinned(life.number, life.attempt, "dp_1", 1, 6))
+        for completion_id, one in list(life.completions.items()):
+            if one.kind == "run" and one.index is None:
+                self.apply(ev.RunProposed(life.number, life.attempt, completion_id, b"1"))
+                self.apply(ev.RunProposed(life.number, life.attempt, completion_id, b"2"))
+        self.apply(drafts.output(life, life.attempt, b"1"))
+        self.apply(ev.AttemptEnded(life.number, life.attempt))
+        self.restart(data, deployment=None, whole=False)
 
     @precondition(has_any)
     @rule(data=st.data(), journal=st.booleans())
