@@ -185,9 +185,10 @@ class Cancel(Event):
 
 
 class Kill(Event):
-    """End it and everything it called."""
+    """End it and everything it called; with `caller_id` only if that one invoked it (C32)."""
 
     id: str
+    caller_id: str | None = None
 
 
 class Pause(Event):

@@ -100,6 +100,7 @@ class Oracle:
         life = Life(
             self.numbers, event.id, event.target, event.source, event.random_seed,
             event.completion_retention_ms, event.journal_retention_ms, event.idempotency_key,
+            event.caller_id,
         )  # fmt: skip
         self.lives[life.number] = life
         header = [pb.Header(key=key, value=value) for key, value in event.headers]

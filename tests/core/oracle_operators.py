@@ -40,7 +40,7 @@ def on_cancel(oracle: "Oracle", event: ev.Cancel) -> Reply:
 
 def on_kill(oracle: "Oracle", event: ev.Kill) -> Reply:
     life = oracle.find(event.id)
-    if life is None:
+    if life is None or event.caller_id not in (None, life.invoked_by):
         return Refused(ErrorCode.INVOCATION_NOT_FOUND, event.id)
     if life.status == "completed":
         return Refused(ErrorCode.INVOCATION_COMPLETED, event.id)
@@ -51,7 +51,11 @@ def on_kill(oracle: "Oracle", event: ev.Kill) -> Reply:
         oracle.out.stopped.append((life.number, life.attempt, "abort"))
     for awaited in life.completions.values():
         if awaited.callee is not None and awaited.kind == "call_id":
-            oracle.messages.append(ev.Kill(awaited.callee))
+            waits = any(
+                other.kind == "call" and other.callee == awaited.callee and other.index is None
+                for other in life.completions.values()
+            )
+            oracle.messages.append(ev.Kill(awaited.callee, None if waits else life.id))
     oracle.finish(life, KILLED)
     return Done()
 

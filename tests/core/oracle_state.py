@@ -58,6 +58,7 @@ class Life:
     completion_retention_ms: int
     journal_retention_ms: int
     idempotency_key: str | None = None
+    invoked_by: str | None = None
     scheduled_for_ms: int | None = None
     restarted_from: str | None = None
     status: str = "invoked"
