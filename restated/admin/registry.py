@@ -45,7 +45,7 @@ from restated.core.events import (
 from restated.core.manifest import Manifest, ManifestError, parse_manifest
 from restated.engine.catalog import ServiceEntry
 from restated.invoker.discovery import DiscoveryError, discover
-from restated.invoker.targets import InvalidUriError, parse_uri
+from restated.invoker.targets import InvalidUriError, UnsupportedSchemeError, parse_uri
 from restated.model import ids
 from restated.model.addresses import AddressError, identity, lambda_arn
 from restated.model.errors import ErrorCode
@@ -278,10 +278,18 @@ def _http_uri(uri: str) -> str:
         raise unfit(NO_VARIANT)
     try:
         parsed = parse_uri(uri)
+    except UnsupportedSchemeError as error:
+        raise _uncallable(uri, str(error)) from error
     except InvalidUriError as error:
         message = f"The request field 'uri' is invalid. Reason: {error}"
         raise RequestError(failure(400, message)) from error
     return f"{parsed.scheme}://{parsed.authority}{parsed.target('')}"
+
+
+def _uncallable(uri: str, reason: str) -> RequestError:
+    code = "META0003"
+    text = f"[{code}] [{code}] error when calling '{uri}': {reason}"
+    return RequestError(failure(500, text, code))
 
 
 def _arn(arn: str) -> str:
@@ -312,9 +320,7 @@ def _is_v2(request: Request) -> bool:
 async def _discover(deps: AdminDeps, draft: Deployment) -> tuple[Deployment, Manifest]:
     """The deployment as it describes itself, and its checked manifest."""
     if draft.transport == "lambda":
-        reason = f"error when calling '{draft.uri}': this server does not invoke Lambda functions"
-        code = "META0003"
-        raise RequestError(failure(500, f"[{code}] [{code}] {reason}", code))
+        raise _uncallable(draft.uri, "this server does not invoke Lambda functions")
     try:
         found = await discover(deps.transport, draft)
         manifest = parse_manifest(found.manifest)

@@ -24,6 +24,7 @@ METADATA_ADDRESSES: Final = frozenset(
 )
 NAT64: Final = IPv6Network("64:ff9b::/96")
 _URI_CHARS: Final = re.compile(r"[!-~]+")
+_PORT: Final = re.compile(r"[0-9]+(?:[/?#]|$)")
 _HOST_CHARS: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 Address = IPv4Address | IPv6Address
@@ -31,6 +32,10 @@ Address = IPv4Address | IPv6Address
 
 class InvalidUriError(ValueError):
     """A text is no base URI of a deployment; the message is the reason, for operators."""
+
+
+class UnsupportedSchemeError(InvalidUriError):
+    """The URI is absolute, but what it names is not called over HTTP."""
 
 
 class TargetRefusedError(UnsendableError):
@@ -60,7 +65,7 @@ class BaseUri(Record):
 
 @lru_cache(maxsize=1_024)
 def parse_uri(text: str) -> BaseUri:
-    """Parse the base URI of an HTTP deployment. Raises InvalidUriError."""
+    """Parse the base URI of an HTTP deployment. Raises InvalidUriError, UnsupportedSchemeError."""
     if len(text) > URI_CHARS_MAX or not _URI_CHARS.fullmatch(text):
         raise InvalidUriError(
             f"The provided uri {text[:80]!a} must be 1 to {URI_CHARS_MAX} printable ASCII "
@@ -71,7 +76,9 @@ def parse_uri(text: str) -> BaseUri:
         port = parts.port
     except ValueError as error:
         raise InvalidUriError(f"The provided uri {text} cannot be parsed: {error}.") from error
-    if not parts.scheme or (not parts.netloc and parts.scheme in DEFAULT_PORTS):
+    # `localhost:9080`: what the parser takes for a scheme is a host.
+    has_scheme = bool(parts.scheme) and not _PORT.match(text.partition(":")[2])
+    if not has_scheme or (not parts.netloc and parts.scheme in DEFAULT_PORTS):
         raise InvalidUriError(
             f"The provided uri {text} is not absolute, only absolute URIs can be used."
         )
@@ -89,7 +96,7 @@ def parse_uri(text: str) -> BaseUri:
 
 def _check_parts(text: str, parts: SplitResult, port: int | None) -> None:
     if parts.scheme not in DEFAULT_PORTS:
-        raise InvalidUriError(
+        raise UnsupportedSchemeError(
             f"The provided uri {text} has the scheme '{parts.scheme}'; use http or https."
         )
     if "@" in parts.netloc:

@@ -108,6 +108,18 @@ def test_a_function_is_refused_in_words() -> None:
     run_admin(body)
 
 
+def test_what_is_not_called_over_http_is_not_called() -> None:
+    """F60: another scheme is an endpoint that cannot be called, as on the reference."""
+
+    async def body(world: AdminWorld) -> None:
+        response = await world.client.post("/deployments", json={"uri": "ftp://127.0.0.1:21"})
+        assert (response.status_code, response.json()["restate_code"]) == (500, "META0003")
+        assert "use http or https" in response.text
+        assert world.transport.requests == []
+
+    run_admin(body)
+
+
 def test_a_body_is_bounded() -> None:
     """Everything has a limit."""
 

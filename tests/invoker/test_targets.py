@@ -35,6 +35,9 @@ def test_a_host_is_resolved_without_brackets_and_case() -> None:
     [
         ("/tickets", "The provided uri /tickets is not absolute, only absolute URIs can be used."),
         ("tickets", "is not absolute"),
+        ("localhost:9080", "is not absolute"),
+        ("localhost:9080/x", "is not absolute"),
+        ("127.0.0.1:9080", "is not absolute"),
         ("http://", "is not absolute"),
         ("http:/x", "is not absolute"),
         ("ftp://h", "use http or https"),
