@@ -19,6 +19,7 @@ from tests.real.waiting import eventually
 
 pytestmark = pytest.mark.real
 
+TEXT = {"content-type": "text/plain"}
 NOT_TEXT = b"\xff\xfe"
 VALUE = pb.Value(content=b"1")
 KINDS = {"Plain": "SERVICE", "Object": "VIRTUAL_OBJECT", "Flow": "WORKFLOW"}
@@ -234,7 +235,8 @@ def send(daemon: RealDaemon, name: str) -> str:
     """Have a case played; the invocation's id."""
     service = CASES[name].service
     key = "" if service == "Plain" else f"/{name.replace(' ', '_')}"
-    answer = httpx.post(f"{daemon.ingress}/{service}{key}/play/send", content=name.encode())
+    uri = f"{daemon.ingress}/{service}{key}/play/send"
+    answer = httpx.post(uri, content=name.encode(), headers=TEXT)
     return str(answer.raise_for_status().json()["invocationId"])
 
 
@@ -251,23 +253,26 @@ def last_failure(daemon: RealDaemon, invocation_id: str) -> tuple[str, str]:
 
 def serves(daemon: RealDaemon) -> bool:
     """Whether another call works."""
-    answer = httpx.post(f"{daemon.ingress}/Plain/play", content=b"good", timeout=10)
+    answer = httpx.post(f"{daemon.ingress}/Plain/play", content=b"good", headers=TEXT, timeout=10)
     return (answer.status_code, answer.content) == (200, b"1")
 
 
 @pytest.fixture(scope="module")
 def misbehaving() -> Iterator[Misbehaving]:
-    with Misbehaving() as deployment:
+    deployment = Misbehaving()
+    with deployment:
         yield deployment
 
 
 @pytest.fixture(scope="module")
 def daemon(misbehaving: Misbehaving) -> Iterator[RealDaemon]:
-    with tempfile.TemporaryDirectory(prefix="rd-") as directory:
-        with RealDaemon(Path(directory)) as daemon:
-            register(daemon, misbehaving)
-            yield daemon
-            assert "defect" not in daemon.log()
+    with (
+        tempfile.TemporaryDirectory(prefix="rd-") as directory,
+        RealDaemon(Path(directory)) as daemon,
+    ):
+        register(daemon, misbehaving)
+        yield daemon
+        assert "defect" not in daemon.log()
 
 
 def register(daemon: RealDaemon, deployment: Scripted) -> None:
