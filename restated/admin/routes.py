@@ -1,7 +1,7 @@
 """The table of admin routes, and the app built from it.
 
 Lives here: ROUTES, mounted at `/`, `/v2`, `/v3` and `/v4`.
-Does not: what a route does (server.py, registry.py, invocations.py, introspect.py, openapi.py).
+Does not: what a route does (registry.py, invocations.py, kafka.py and the others named in ROUTES).
 Source: admin.md 1, 2.
 """
 
@@ -13,7 +13,16 @@ from starlette.routing import Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from restated import client
-from restated.admin import introspect, invocations, openapi, registry, server
+from restated.admin import (
+    introspect,
+    invocations,
+    kafka,
+    limits,
+    openapi,
+    registry,
+    serdes,
+    server,
+)
 from restated.admin.app import AdminDeps
 from restated.admin.bodies import (
     PatchServiceBody,
@@ -122,10 +131,60 @@ ROUTES: Final = (
         status=202, query=("mode",),
     ),
     AdminRoute("POST", "/internal/invocations_batch_operations/{operation}", invocations.batch),
-    AdminRoute("GET", "/subscriptions", server.subscriptions, "List subscriptions"),
-    AdminRoute("POST", "/subscriptions", server.no_kafka),
-    AdminRoute("GET", "/kafka-clusters", server.kafka_clusters, "List Kafka clusters"),
-    AdminRoute("POST", "/kafka-clusters", server.no_kafka),
+    AdminRoute(
+        "GET", "/subscriptions", kafka.list_subscriptions, "List subscriptions",
+        response=kafka.SubscriptionList, query=("source", "sink"),
+    ),
+    AdminRoute(
+        "POST", "/subscriptions", kafka.create_subscription, "Create a subscription",
+        (kafka.CreateSubscriptionBody,), kafka.SubscriptionView, 201,
+    ),
+    AdminRoute(
+        "GET", "/subscriptions/{subscription}", kafka.get_subscription, "Get a subscription",
+        response=kafka.SubscriptionView,
+    ),
+    AdminRoute(
+        "DELETE", "/subscriptions/{subscription}", kafka.remove_subscription,
+        "Remove a subscription", status=202,
+    ),
+    AdminRoute(
+        "GET", "/kafka-clusters", kafka.list_clusters, "List Kafka clusters",
+        response=kafka.ClusterList,
+    ),
+    AdminRoute(
+        "POST", "/kafka-clusters", kafka.create_cluster, "Create a Kafka cluster",
+        (kafka.CreateClusterBody,), kafka.ClusterView, 201,
+    ),
+    AdminRoute(
+        "GET", "/kafka-clusters/{cluster_name}", kafka.get_cluster, "Get a Kafka cluster",
+        response=kafka.ClusterView, query=("include_subscriptions",),
+    ),
+    AdminRoute(
+        "PATCH", "/kafka-clusters/{cluster_name}", kafka.update_cluster,
+        "Change a Kafka cluster", (kafka.UpdateClusterBody,), kafka.ClusterView,
+    ),
+    AdminRoute(
+        "DELETE", "/kafka-clusters/{cluster_name}", kafka.remove_cluster,
+        "Remove a Kafka cluster", status=202, query=("force",),
+    ),
+    AdminRoute(
+        "PUT", "/limits/rules", limits.put_rules, "Store limit rules",
+        (list[limits.RuleBody],), list[limits.RuleView],
+    ),
+    AdminRoute(
+        "POST", "/limits/rules/bulk-delete", limits.remove_rules, "Remove limit rules",
+        (list[limits.RuleRemoval],), list[str],
+    ),
+    AdminRoute(
+        "POST", "/vqueues/{vqueue_id}/pause", limits.pause_vqueue, "Pause a virtual queue",
+        status=202,
+    ),
+    AdminRoute(
+        "POST", "/vqueues/{vqueue_id}/resume", limits.resume_vqueue, "Resume a virtual queue",
+        status=202,
+    ),
+    AdminRoute("POST", "/internal/services/{service}/serdes/decode/{name:path}", serdes.decode),
+    AdminRoute("POST", "/internal/services/{service}/serdes/encode/{name:path}", serdes.encode),
     AdminRoute("POST", "/query", introspect.query, "Run an SQL query", (introspect.Question,)),
 )  # fmt: skip
 

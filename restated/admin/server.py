@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from restated.admin.app import ADMIN_API_VERSION, CLUSTER_NAME
-from restated.admin.exchange import answer, deps_of, empty, failure, text
+from restated.admin.exchange import answer, deps_of, empty, text
 
 API_VERSION_MIN: Final = 2
 API_VERSION_MAX: Final = 4
@@ -49,21 +49,6 @@ async def version(request: Request) -> Response:
 async def cluster_health(_request: Request) -> Response:
     """One node, always."""
     return answer({"cluster_name": CLUSTER_NAME, "metadata_cluster_health": {"members": [1]}})
-
-
-async def subscriptions(_request: Request) -> Response:
-    """There are none: this server does not read from Kafka. Clients list them all the same."""
-    return answer({"subscriptions": []})
-
-
-async def kafka_clusters(_request: Request) -> Response:
-    """There are none, see `subscriptions`."""
-    return answer({"clusters": []})
-
-
-async def no_kafka(_request: Request) -> Response:
-    """What would create a subscription or a cluster."""
-    return failure(501, "This server does not read from Kafka; nothing was created.")
 
 
 async def to_ui(request: Request) -> Response:

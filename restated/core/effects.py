@@ -155,6 +155,12 @@ class Planned(Reply):
     revisions: tuple[ServiceRevision, ...]
 
 
+class Affected(Reply):
+    """Applied to these rows, in the order asked for: as stored, or as they were when removed."""
+
+    rows: tuple[Row, ...]
+
+
 class Ignored(Reply):
     """Stale or repeated; nothing changed."""
 

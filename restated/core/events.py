@@ -20,6 +20,7 @@ from restated.model.records import (
     Target,
 )
 from restated.model.services import Options, ServiceDefinition
+from restated.model.uris import ResourceUri
 
 
 class Event(Record):
@@ -274,3 +275,77 @@ class PatchService(Event):
 
     name: str
     options: Options
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class CreateKafkaCluster(Event):
+    """Brokers under a new name. `properties` in the order of their names."""
+
+    name: str
+    properties: Pairs
+
+
+class UpdateKafkaCluster(Event):
+    """Other properties for a cluster: all of them, not only those that differ."""
+
+    name: str
+    properties: Pairs
+
+
+class RemoveKafkaCluster(Event):
+    """Forget a cluster; `force` although subscriptions name it."""
+
+    name: str
+    force: bool = False
+
+
+class CreateSubscription(Event):
+    """Records of a topic as invocations of a handler, under a new id."""
+
+    id: str
+    source: ResourceUri
+    sink: ResourceUri
+    options: Pairs
+
+
+class RemoveSubscription(Event):
+    """Forget a subscription."""
+
+    id: str
+
+
+class RuleAbsent(Record):
+    """There must be no rule with the pattern."""
+
+
+class RuleVersion(Record):
+    """The rule with the pattern must have this version."""
+
+    version: int
+
+
+RulePrecondition = RuleAbsent | RuleVersion | None
+
+
+class RuleChange(Record):
+    """What a limit rule shall say."""
+
+    pattern: str
+    concurrency: int | None
+    description: str | None
+    disabled: bool
+    precondition: RulePrecondition = None
+
+
+class PutLimitRules(Event):
+    """Store rules: all of them, or none when a precondition does not hold."""
+
+    changes: tuple[RuleChange, ...]
+
+
+class RemoveLimitRules(Event):
+    """Forget rules by (pattern, precondition): all that are there, or none, see PutLimitRules."""
+
+    patterns: tuple[tuple[str, RulePrecondition], ...]

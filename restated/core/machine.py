@@ -14,8 +14,10 @@ from restated.core import (
     control,
     events,
     finish,
+    limits,
     notifications,
     registry,
+    subscriptions,
 )
 from restated.core.effects import Reply
 from restated.core.events import Event
@@ -51,6 +53,13 @@ HANDLERS: dict[type[Event], OnEvent] = {
     events.UpdateDeployment: registry.on_update_deployment,
     events.RemoveDeployment: registry.on_remove_deployment,
     events.PatchService: registry.on_patch_service,
+    events.CreateKafkaCluster: subscriptions.on_create_cluster,
+    events.UpdateKafkaCluster: subscriptions.on_update_cluster,
+    events.RemoveKafkaCluster: subscriptions.on_remove_cluster,
+    events.CreateSubscription: subscriptions.on_create,
+    events.RemoveSubscription: subscriptions.on_remove,
+    events.PutLimitRules: limits.on_put,
+    events.RemoveLimitRules: limits.on_remove,
 }
 
 

@@ -73,6 +73,39 @@ class ErrorCode(Enum):
         400, None, "modifying retention time for service type {} is unsupported",
     )  # fmt: skip
     STATE_UNSUPPORTED = (400, None, "Cannot modify state for service type {}")
+    CLUSTER_NOT_FOUND = (404, None, "The requested Kafka cluster '{}' does not exist")
+    CLUSTER_UNKNOWN = (404, None, "not found in the schema registry: kafka cluster '{}'")
+    CLUSTER_GONE = (404, None, "not found in the schema registry: kafka cluster named '{}'")
+    CLUSTER_EXISTS = (409, None, "kafka cluster '{}' already exists in schema registry")
+    CLUSTER_INCOMPLETE = (
+        400, None,
+        "kafka cluster '{}' properties must contain either 'bootstrap.servers' or "
+        "'metadata.broker.list'",
+    )  # fmt: skip
+    CLUSTER_USED = (
+        409, None,
+        "Removing the kafka cluster {} being orphan. Remove the subscription first, or use the "
+        "'force' flag.",
+    )  # fmt: skip
+    SUBSCRIPTION_NOT_FOUND = (404, None, "The requested subscription '{}' does not exist")
+    SUBSCRIPTION_UNKNOWN = (
+        404, None, "not found in the schema registry: subscription with id '{}'",
+    )  # fmt: skip
+    SOURCE_SCHEME = (
+        400, "META0009",
+        "invalid source URI '{}': must have a scheme segment, with supported schemes: [kafka].",
+    )  # fmt: skip
+    SOURCE_CLUSTER = (400, None, "Kafka cluster {}")
+    SINK_SCHEME = (
+        400, "META0009",
+        "invalid sink URI '{}': must have a scheme segment, with supported schemes: [service].",
+    )  # fmt: skip
+    SINK_UNKNOWN = (
+        400, "META0009",
+        "invalid sink URI '{}': cannot find service/handler specified in the sink URI.",
+    )  # fmt: skip
+    RULE_PRECONDITION = (409, None, "rule precondition {}")
+    TABLE_FULL = (409, None, "there are {} already, the most that are kept; remove some first")
 
     def __init__(self, status: int, restate_code: str | None, template: str) -> None:
         self.status = status

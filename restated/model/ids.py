@@ -179,7 +179,17 @@ def new_ulid_text(now_ms: int, entropy: bytes) -> str:
 
 def raw_invocation_id(text: str) -> bytes:
     """The 24 bytes of an invocation id, as the wire carries them; raises `IdError`."""
-    digits = _payload(text, "inv")
+    return _raw_keyed_id(text, "inv")
+
+
+def parse_vqueue_id(text: str) -> str:
+    """The same text if it could be the id of a virtual queue; raises `IdError`."""
+    _raw_keyed_id(text, "vq")
+    return text
+
+
+def _raw_keyed_id(text: str, kind: str) -> bytes:
+    digits = _payload(text, kind)
     if len(digits) < 11:
         raise IdError(_BAD_LENGTH)
     partition = _value_64(digits[:11])

@@ -155,3 +155,20 @@ WHERE name = 'invocation' AND value < newest;
 -- name: S2-outbox-without-driver
 SELECT o.sequence FROM outbox AS o
 WHERE NOT EXISTS (SELECT 1 FROM timer AS t WHERE t.number = 0 AND t.kind = 'continue');
+
+-- name: S4-cluster-is-malformed (fast)
+SELECT name FROM kafka_cluster WHERE name = '' OR NOT json_valid(CAST(properties AS TEXT))
+   OR json_type(CAST(properties AS TEXT)) <> 'object';
+
+-- name: S4-subscription-is-malformed (fast)
+SELECT id, cluster, service, handler FROM subscription
+WHERE id NOT LIKE 'sub\_1%' ESCAPE '\' OR cluster = '' OR service = '' OR handler = ''
+   OR NOT json_valid(CAST(options AS TEXT)) OR json_type(CAST(options AS TEXT)) <> 'object';
+
+-- name: S5-rule-is-malformed (fast)
+SELECT pattern, version, disabled, concurrency FROM limit_rule
+WHERE pattern = '' OR version < 1 OR disabled NOT IN (0, 1) OR concurrency < 1;
+
+-- name: S5-rule-beyond-its-book (fast)
+SELECT pattern, version, (SELECT value FROM counter WHERE name = 'limit_rules') AS book
+FROM limit_rule WHERE version > ifnull((SELECT value FROM counter WHERE name = 'limit_rules'), 0);

@@ -28,7 +28,7 @@ from restated.model.records import (
 )
 
 APPLICATION_ID: Final = 0x52535444  # "RSTD": tells our files from other SQLite databases
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DATABASE_NAME: Final = "restated.db"
 
 _INDEX_MASK: Final = (1 << INDEX_BITS) - 1
@@ -76,7 +76,25 @@ class Migration(Record):
     statements: tuple[str, ...]
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = ()  # version 1 is the first; a fresh file needs none
+# Written out: what a migration makes must not change with the rows. A fresh file needs none.
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    Migration(
+        2,
+        (
+            'CREATE TABLE "kafka_cluster" ("name" TEXT NOT NULL, "properties" BLOB NOT NULL,'
+            ' "created_at_ms" INTEGER NOT NULL) STRICT',
+            'CREATE UNIQUE INDEX "kafka_cluster_key" ON "kafka_cluster"("name")',
+            'CREATE TABLE "subscription" ("id" TEXT NOT NULL, "cluster" TEXT NOT NULL,'
+            ' "topic" TEXT NOT NULL, "service" TEXT NOT NULL, "handler" TEXT NOT NULL,'
+            ' "options" BLOB NOT NULL, "created_at_ms" INTEGER NOT NULL) STRICT',
+            'CREATE UNIQUE INDEX "subscription_key" ON "subscription"("id")',
+            'CREATE TABLE "limit_rule" ("pattern" TEXT NOT NULL, "version" INTEGER NOT NULL,'
+            ' "disabled" INTEGER NOT NULL, "modified_at_ms" INTEGER NOT NULL,'
+            ' "concurrency" INTEGER, "description" TEXT) STRICT',
+            'CREATE UNIQUE INDEX "limit_rule_key" ON "limit_rule"("pattern")',
+        ),
+    ),
+)
 
 
 def column_types(table: type[Row]) -> dict[str, tuple[str, bool]]:

@@ -268,6 +268,17 @@ _VIEWS: Final[dict[str, tuple[dict[str, str], str]]] = {
         " WHERE p.scope = w.scope AND p.service = w.service AND p.key = w.key"
         " AND p.name = w.name)) t",
     ),
+    "sys_rules": (
+        {
+            "pattern": "t.pattern",
+            "concurrency": "t.concurrency",
+            "description": "t.description",
+            "disabled": "t.disabled",
+            "version": "t.version",
+            "last_modified": "t.modified_at_ms",
+        },
+        "main.limit_rule t",
+    ),
     "sys_service": (
         {
             "name": "t.name",

@@ -6,7 +6,7 @@ from restated.admin.openapi import document_of
 from restated.admin.routes import ROUTES
 from tests.admin.world import AdminWorld, run_admin
 
-HIDDEN = {"/", "/ui", "/openapi", "/subscriptions", "/kafka-clusters"}
+HIDDEN = {"/", "/ui", "/openapi"}
 
 
 def test_every_route_but_the_internal_ones_is_in_the_document() -> None:

@@ -167,16 +167,17 @@ def test_migrations_run_in_one_transaction() -> None:
     connection = apsw.Connection(":memory:")
     startup.migrate(connection)
     connection.execute("INSERT INTO counter VALUES ('a', 1)")
-    second = Migration(2, ("UPDATE counter SET value = value + 1",))
-    third = Migration(3, ("UPDATE counter SET value = value * 10", "CREATE nonsense"))
+    newest = SCHEMA_VERSION + 2
+    second = Migration(SCHEMA_VERSION + 1, ("UPDATE counter SET value = value + 1",))
+    third = Migration(newest, ("UPDATE counter SET value = value * 10", "CREATE nonsense"))
     with pytest.raises(apsw.SQLError):
-        startup.migrate(connection, 3, (second, third))
-    assert connection.pragma("user_version") == 1
+        startup.migrate(connection, newest, (second, third))
+    assert connection.pragma("user_version") == SCHEMA_VERSION
     assert connection.execute("SELECT value FROM counter").get == 1
-    startup.migrate(connection, 3, (second, replace(third, statements=third.statements[:1])))
-    assert connection.pragma("user_version") == 3
+    startup.migrate(connection, newest, (second, replace(third, statements=third.statements[:1])))
+    assert connection.pragma("user_version") == newest
     assert connection.execute("SELECT value FROM counter").get == 20
-    startup.migrate(connection, 3, (second, third))
+    startup.migrate(connection, newest, (second, third))
     assert connection.execute("SELECT value FROM counter").get == 20
 
 

@@ -1,0 +1,68 @@
+"""restated/store/schema.py: files of older versions open. Source: C71, D8."""
+
+from pathlib import Path
+
+import apsw
+import trio
+
+from restated.core.effects import Put
+from restated.model.records import Counter, KafkaCluster, LimitRule, Subscription
+from restated.store.schema import (
+    APPLICATION_ID,
+    DATABASE_NAME,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    create_statements,
+)
+from tests.store.opening import on_files
+
+ADDED_BY_VERSION_2 = {table.TABLE for table in (KafkaCluster, Subscription, LimitRule)}
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    """(name, statement) of every table and index of a file, by name."""
+    connection = apsw.Connection(str(path))
+    found = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name")
+    listed = [(str(name), str(sql)) for name, sql in found]
+    connection.close()
+    return listed
+
+
+def make_first_version(path: Path) -> None:
+    """A file of version 1, which had everything but what later versions create.
+
+    No release made one, so it is made from the tables of today.
+    """
+    connection = apsw.Connection(str(path))
+    for statement in create_statements():
+        if not any(f'"{table}' in statement for table in ADDED_BY_VERSION_2):
+            connection.execute(statement)
+    connection.execute("INSERT INTO counter VALUES ('invocation', 7)")
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", 1)
+    connection.close()
+
+
+def test_a_file_of_the_first_version_gets_the_tables_of_today(tmp_path: Path) -> None:
+    """C71, D8: what migrations make is what a fresh file has; rows stay as they were."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    make_first_version(old / DATABASE_NAME)
+    assert ADDED_BY_VERSION_2 & {name for name, _ in schema_of(old / DATABASE_NAME)} == set()
+
+    async def use() -> None:
+        async with on_files(old) as store:
+            assert store.get(Counter, "invocation") == Counter("invocation", 7)
+            await store.commit([Put(LimitRule("desk/*", 1, 0, 5, 3))])
+            assert list(store.scan(LimitRule)) == [LimitRule("desk/*", 1, 0, 5, 3)]
+        async with on_files(new):
+            pass
+
+    trio.run(use)
+    assert schema_of(old / DATABASE_NAME) == schema_of(new / DATABASE_NAME)
+
+
+def test_migrations_lead_from_each_version_to_the_next() -> None:
+    """A version without its migration would leave older files behind."""
+    versions = [migration.version for migration in MIGRATIONS]
+    assert versions == list(range(2, SCHEMA_VERSION + 1))
