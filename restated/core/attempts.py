@@ -35,10 +35,10 @@ from restated.model.records import (
     RetryPolicy,
     Timer,
 )
+from restated.protocol.failures import FAILURE_CODE_MAX, UNKNOWN_CODE
 
 JITTER_SHARE = 0.3  # of the delay, at most
 JITTER_MS_MIN = 3
-FAILURE_CODE_MAX = 65_535
 GROWTH_STEPS_MAX = 1_000  # a policy that has not met its cap by then grows no further
 FUTURES_SINCE = 7  # the protocol version whose suspensions are kept as events
 STALE = Ignored("stale attempt")
@@ -206,7 +206,7 @@ def _retry_in(step: Step, invocation: Invocation, delay_ms: int, error: AttemptE
 
 
 def _end_with_error(step: Step, invocation: Invocation, error: AttemptError) -> None:
-    code = error.code if 0 < error.code <= FAILURE_CODE_MAX else 500
+    code = error.code if 0 < error.code <= FAILURE_CODE_MAX else UNKNOWN_CODE
     finish(step, invocation, Failure(code, error.message), stacktrace=error.stacktrace)
 
 

@@ -17,11 +17,9 @@ from restated.core.events import Attach, CommandReceived, Complete, Result, Sign
 from restated.core.journal import (
     append,
     expect,
-    failure_of,
     notification,
     settle,
     state_keys,
-    wire_failure,
 )
 from restated.core.pausing import COMMAND_ENTRIES, has_room, stop_full
 from restated.core.view import Step, current
@@ -38,6 +36,7 @@ from restated.model.records import (
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
+from restated.protocol.failures import failure_of, wire_failure
 
 
 def on_command(step: Step, event: CommandReceived) -> Reply:

@@ -29,6 +29,7 @@ from restated.model.records import (
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
+from restated.protocol.failures import failure_of, wire_failure
 from restated.protocol.readable import awaited_json
 
 COMPLETION_TYPES: dict[CompletionKind, int] = {
@@ -102,24 +103,6 @@ def notification(result: Result) -> pb.NotificationMessage:
     if isinstance(result, Failure):
         return pb.NotificationMessage(failure=wire_failure(result))
     return pb.NotificationMessage(value=pb.Value(content=result))
-
-
-def wire_failure(failure: Failure) -> pb.Failure:
-    """The wire form of a failure."""
-    return pb.Failure(
-        code=failure.code,
-        message=failure.message,
-        metadata=[pb.FailureMetadata(key=key, value=value) for key, value in failure.metadata],
-    )
-
-
-def failure_of(failure: pb.Failure) -> Failure:
-    """The record of a wire failure."""
-    return Failure(
-        failure.code,
-        failure.message,
-        tuple((pair.key, pair.value) for pair in failure.metadata),
-    )
 
 
 def output_of(entry: Entry) -> Outcome:

@@ -1,7 +1,7 @@
 """What the messages of an attempt may say: rules that need no catalog and no store.
 
 Lives here: the violation of the protocol as an exception, which service types may use state and
-promises, completion ids of a command, awaited trees with their bounds, wire failures.
+promises, completion ids of a command, awaited trees with their bounds.
 Does not: single messages (protocol/messages.py), their order (session.py), targets (children.py).
 Source: service-protocol.md 4.4, state-machine.md 10.
 """
@@ -11,7 +11,7 @@ from typing import Final, Literal
 from google.protobuf.message import Message as Body
 
 from restated.model.errors import AttemptCode
-from restated.model.records import AttemptError, Await, Combinator, Failure, Invocation
+from restated.model.records import AttemptError, Await, Combinator, Invocation
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 
@@ -121,12 +121,6 @@ def completion_ids_of(type_code: int, body: Body) -> tuple[int, ...]:
     if names is None:
         return ()
     return tuple(getattr(body, name) for name in names)
-
-
-def failure_of(failure: pb.Failure) -> Failure:
-    """The record of a wire failure."""
-    pairs = tuple((pair.key, pair.value) for pair in failure.metadata)
-    return Failure(failure.code, failure.message, pairs)
 
 
 def flat_await_of(body: pb.SuspensionMessage) -> Await:

@@ -14,11 +14,11 @@ from typing import Final, Literal, TypeAlias
 
 from google.protobuf.message import Message as Body
 
+from restated.core.awaits import leaves
 from restated.invoker.checks import (
     ProtocolViolationError,
     await_of,
     completion_ids_of,
-    failure_of,
     flat_await_of,
     refuse_forbidden,
 )
@@ -27,11 +27,11 @@ from restated.model.ids import raw_invocation_id, unsigned64
 from restated.model.records import AttemptError, Await, Entry, Invocation, Outcome, Record
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
+from restated.protocol.failures import FAILURE_CODE_MAX, UNKNOWN_CODE, failure_of
 from restated.protocol.wire import Frame, FrameDecoder, MessageTooLargeError, frame
 
 CHUNK_BYTES: Final = 64 * 1024  # small entries are joined up to this; larger ones are not copied
 RETRY_AFTER_MS_MAX: Final = 1 << 62  # so that now plus it still fits a stored integer
-WIRE_CODE_MAX: Final = 65_535
 FUTURE_SINCE: Final = 7  # protocol version from which suspensions carry a tree
 
 Behavior = Literal["retry", "pause", "fail"]
@@ -278,11 +278,11 @@ class Session:
         return RunResult(completion_id, result, is_declared)
 
     def _on_suspension(self, body: pb.SuspensionMessage) -> Suspended:
-        if self.protocol_version >= FUTURE_SINCE:
-            if not body.HasField("awaiting_on"):
-                raise ProtocolViolationError("malformed SuspensionMessage, it awaits nothing")
-            return Suspended(await_of(body.awaiting_on))
-        return Suspended(flat_await_of(body))
+        is_tree = self.protocol_version >= FUTURE_SINCE
+        awaiting_on = await_of(body.awaiting_on) if is_tree else flat_await_of(body)
+        if not leaves(awaiting_on):  # perhaps in the form of another version; nothing would resume
+            raise ProtocolViolationError("malformed SuspensionMessage, it awaits nothing")
+        return Suspended(awaiting_on)
 
     def _finish(self) -> None:
         self.is_over = True
@@ -295,7 +295,7 @@ def frame_header(type_code: int, body_bytes: int) -> bytes:
 
 
 def _on_error(body: pb.ErrorMessage) -> Failed:
-    code = body.code if 0 < body.code <= WIRE_CODE_MAX else 500
+    code = body.code if 0 < body.code <= FAILURE_CODE_MAX else UNKNOWN_CODE
     error = AttemptError(
         code,
         body.message,

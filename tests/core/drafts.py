@@ -117,7 +117,8 @@ class Draft:
         """Fields of a value or a failure."""
         if self.draw(st.booleans()):
             return {value: pb.Value(content=self.draw(SMALL))}
-        return {failure: pb.Failure(code=500, message="no")}
+        code = self.draw(st.sampled_from([500, 70_000]))
+        return {failure: pb.Failure(code=code, message="no")}
 
 
 def command(

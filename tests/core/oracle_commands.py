@@ -41,7 +41,8 @@ def outcome_of(body: Any, value: str = "value", failure: str = "failure") -> Out
     if body.HasField(failure):
         found = getattr(body, failure)
         metadata = tuple((pair.key, pair.value) for pair in found.metadata)
-        return Failure(found.code, found.message, metadata)
+        code = 500 if found.code > 0xFFFF else found.code  # what SDKs can read
+        return Failure(code, found.message, metadata)
     return None
 
 
