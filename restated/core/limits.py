@@ -52,15 +52,20 @@ def on_put(step: Step, event: PutLimitRules) -> Reply:
 
 
 def on_remove(step: Step, event: RemoveLimitRules) -> Reply:
-    """Forget all rules of the list that are there, or none; a pattern without rule is no error."""
+    """Forget all rules of the list that are there, or none; a pattern without rule is no error.
+
+    The reply has a row for each pattern that had a rule before, twice for one that stands twice.
+    """
     found: list[LimitRule] = []
+    gone: set[str] = set()
     for pattern, precondition in event.patterns:
         stored = step.get(LimitRule, pattern)
-        refused = _refused(pattern, precondition, stored)
+        refused = _refused(pattern, precondition, None if pattern in gone else stored)
         if refused is not None:
             return refused
         if stored is not None:
             found.append(stored)
+            gone.add(pattern)
     for rule in found:
         step.delete(LimitRule, rule.pattern)
     if found:

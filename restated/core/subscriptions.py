@@ -72,20 +72,22 @@ def on_remove_cluster(step: Step, event: RemoveKafkaCluster) -> Reply:
 def on_create(step: Step, event: CreateSubscription) -> Reply:
     """Store a subscription whose handler and cluster are there."""
     source, sink = event.source, event.sink
-    refused = _refused_source(source) or _refused_sink(step, sink) or _without_cluster(step, source)
+    refused = _refused_source(source) or _refused_sink(step, sink)
     if refused is not None:
         return refused
+    cluster = step.get(KafkaCluster, source.authority)
+    if cluster is None:
+        return _without_cluster(step, source)
     if sum(1 for _ in step.scan(Subscription)) >= SUBSCRIPTIONS_MAX:
         return Refused(ErrorCode.TABLE_FULL, f"{SUBSCRIPTIONS_MAX} subscriptions")
     assert step.get(Subscription, event.id) is None, "a new id is new"
-    options = {"client.id": CLIENT_ID, "group.id": event.id, **dict(event.options)}
     subscription = Subscription(
         id=event.id,
         cluster=source.authority,
         topic=source.path[1:],
         service=sink.authority,
         handler=sink.path[1:],
-        options=_stored(tuple(sorted(options.items()))),
+        options=_stored(_options(event, cluster)),
         created_at_ms=step.now_ms,
     )
     step.put(subscription)
@@ -123,9 +125,20 @@ def _refused_sink(view: View, sink: ResourceUri) -> Refused | None:
     return None
 
 
-def _without_cluster(view: View, source: ResourceUri) -> Refused | None:
-    if view.get(KafkaCluster, source.authority) is not None:
-        return None
+def _options(event: CreateSubscription, cluster: KafkaCluster) -> Pairs:
+    """What was given and what a reader needs besides, in the order of the names.
+
+    The group is fixed now: it is where reading goes on, whatever becomes of the cluster.
+    """
+    options = dict(event.options)
+    properties = msgspec.json.decode(cluster.properties, type=dict[str, str])
+    options.setdefault("group.id", properties.get("group.id", event.id))
+    if "client.id" not in properties:
+        options.setdefault("client.id", CLIENT_ID)
+    return tuple(sorted(options.items()))
+
+
+def _without_cluster(view: View, source: ResourceUri) -> Refused:
     names = [f'"{cluster.name}"' for cluster in view.scan(KafkaCluster, limit=CLUSTERS_SHOWN_MAX)]
     known = f"[{', '.join(names)}]"
     return Refused(

@@ -184,6 +184,8 @@ def raw_invocation_id(text: str) -> bytes:
 
 def parse_vqueue_id(text: str) -> str:
     """The same text if it could be the id of a virtual queue; raises `IdError`."""
+    if len(_payload(text, "vq")) != 33:  # before the digits, unlike in other ids
+        raise IdError(_BAD_LENGTH)
     _raw_keyed_id(text, "vq")
     return text
 

@@ -14,6 +14,7 @@ KINDS = {
     "<ts>": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z",
     "<dp>": r"dp_[0-9A-Za-z]{20,30}",
     "<inv>": r"inv_[0-9A-Za-z]{20,60}",
+    "<sub>": r"sub_[0-9A-Za-z]{20,30}",
 }
 
 
