@@ -1,6 +1,7 @@
 """Catalogue C21-C37, kill, cancel, pause and restart: what the tests of the rooms do not show."""
 
 import logging
+from typing import Any
 
 import pytest
 import trio
@@ -23,8 +24,8 @@ from restated.model.records import (
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
-from tests.admin.test_invocations import UNKNOWN, completed, invoked, row, run_admin
-from tests.admin.world import AdminWorld
+from tests.admin.test_invocations import UNKNOWN, completed, invoked, row
+from tests.admin.world import AdminWorld, run_admin
 from tests.builders import SERVICE, command, invoke, object_target, workflow_target
 from tests.core.world import StepWorld
 from tests.engine.world import EngineWorld, run_engine
@@ -195,7 +196,7 @@ def test_c28_cancel_reaches_every_blocking_operation(kind: str) -> None:
     world.invoke(id="inv_other")
     found = world.invoke(workflow_target())
     type_code, body = BLOCKED[kind]
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "call": {"child": child(world, found, "inv_child", SERVICE)},
         "attach": {"peer": "inv_other"},
     }
@@ -292,7 +293,7 @@ def test_c32_kill_spares_an_unrelated_invocation_with_the_id_of_a_former_child(k
     """C32: the child ended and was forgotten; somebody else's request has its identity now."""
     world = StepWorld()
     parent = world.invoke()
-    retained = {"completion_retention_ms": 100, "journal_retention_ms": 100}
+    retained: dict[str, Any] = {"completion_retention_ms": 100, "journal_retention_ms": 100}
     number = world.row(parent).number
     request = invoke("inv_child", caller=number, caller_id=parent, **retained)
     if kind == "call":

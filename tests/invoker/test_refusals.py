@@ -45,6 +45,8 @@ def violations() -> Iterator[tuple[str, bytes, str]]:
         messages.PROPOSE_RUN_COMPLETION, messages.SUSPENSION, messages.AWAITING_ON,
     ):  # fmt: skip
         yield f"empty {messages.BY_CODE[code].full_name}", frame(code, b""), "RT0012"
+    tree = pb.SuspensionMessage(awaiting_on=pb.Future(waiting_signals=[1]))
+    yield "suspension in the form of version 7", message(messages.SUSPENSION, tree), "RT0012"
     twice = message(messages.SLEEP_COMMAND, pb.SleepCommandMessage(result_completion_id=4))
     yield "completion id used twice", twice + twice, "RT0012"
     run = message(messages.RUN_COMMAND, pb.RunCommandMessage(result_completion_id=1))
@@ -77,6 +79,13 @@ def whole_body(code: int) -> bytes:
             return body.SerializeToString()
         case _:
             return b""
+
+
+def test_a_suspension_in_the_form_of_version_6_awaits_nothing_in_version_7() -> None:
+    """B7: nothing would ever resume it."""
+    flat = pb.SuspensionMessage(waiting_signals=[1], awaiting_on=pb.Future())
+    data = message(messages.SUSPENSION, flat)
+    assert refusal_of(Session(invocation(), 7), data).restate_code == "RT0012"
 
 
 @pytest.mark.parametrize(
