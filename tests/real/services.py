@@ -32,6 +32,12 @@ async def read(ctx: ObjectSharedContext) -> int:
 
 
 @work.handler()
+async def echo(ctx: Context, value: str) -> str:
+    """The value."""
+    return value
+
+
+@work.handler()
 async def nap(ctx: Context, request: dict[str, str]) -> str:
     """Sleep, mark, answer."""
     await ctx.sleep(timedelta(milliseconds=int(request["ms"])))

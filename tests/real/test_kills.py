@@ -1,11 +1,7 @@
 """SIGKILL under load: nothing acknowledged is lost, nothing happens twice."""
 
 import random
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,25 +9,10 @@ import pytest
 
 from tests.daemon.running import RealDaemon
 from tests.real.load import Load
-from tests.real.waiting import eventually, is_listening
+from tests.real.waiting import eventually
 
 KILLS = 20
 SEED = 20_260_701
-
-
-@pytest.fixture
-def services() -> Iterator[str]:
-    """The URI of the test services in a process of their own."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    child = subprocess.Popen([sys.executable, "-m", "tests.real.services", str(port)])
-    try:
-        eventually(lambda: is_listening(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
 
 
 @pytest.mark.real
