@@ -7,16 +7,15 @@ Sources: service-protocol.md 1.1-1.3, admin.md 4.2; C89 a peer of the other HTTP
 as such, C90 nothing but trouble on the way is tried again, Z3 redirects are not followed.
 """
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
 import trio
 
+from restated.invoker.asking import Headers, WholeAnswer, ask, quoted
 from restated.invoker.targets import BaseUri, InvalidUriError, parse_uri
 from restated.invoker.transport import (
-    Exchange,
     ExchangeRequest,
     Transport,
     TransportError,
@@ -36,11 +35,8 @@ RETRY_SECONDS: Final = 0.1
 RETRY_FACTOR: Final = 2
 DISCOVERY_SECONDS_MAX: Final = 60.0  # all tries together
 MANIFEST_BYTES_MAX: Final = 16 << 20
-SHOWN_BODY_BYTES_MAX: Final = 4_096  # of an answer that is no manifest
 SDK_CHARS_MAX: Final = 256
 SERVER_HEADER: Final = "x-restate-server"
-
-Headers = tuple[tuple[str, str], ...]
 
 
 class DiscoveryAnswer(Record):
@@ -97,7 +93,7 @@ async def _ask_until_answered(
         try:
             answer = await _ask(transport, deployment, headers)
             if answer.status not in RETRIED_STATUSES or retries == RETRY_COUNT_MAX:
-                return _checked(answer)
+                return _checked(answer, deployment.transport)
         except WrongHttpVersionError as error:
             if deployment.transport != "http2":
                 raise _unreachable(uri, error) from error
@@ -113,50 +109,7 @@ async def _ask_until_answered(
         retries += 1
 
 
-class _Answer:
-    """Receives one answer, at most MANIFEST_BYTES_MAX of it."""
-
-    __slots__ = ("body", "done", "error", "exchange", "headers", "size", "status", "transport")
-
-    def __init__(self, transport: TransportName) -> None:
-        self.transport: TransportName = transport
-        self.status = 0
-        self.headers: Headers = ()
-        self.body: list[bytes] = []
-        self.size = 0
-        self.error: TransportError | None = None
-        self.exchange: Exchange | None = None
-        self.done = trio.Event()
-
-    def on_response(self, status: int, headers: Headers) -> None:
-        """See Receiver."""
-        self.status, self.headers = status, headers
-
-    def on_data(self, data: bytes) -> None:
-        """See Receiver."""
-        self.size += len(data)
-        if self.size > MANIFEST_BYTES_MAX:
-            self.done.set()
-            return
-        self.body.append(data)
-        if self.exchange is not None:
-            self.exchange.consumed(len(data))
-
-    def on_end(self) -> None:
-        """See Receiver."""
-        self.done.set()
-
-    def on_failed(self, error: TransportError) -> None:
-        """See Receiver."""
-        self.error = error
-        self.done.set()
-
-    def header(self, name: str) -> str | None:
-        """The first header of that name."""
-        return next((value for key, value in self.headers if key == name), None)
-
-
-async def _ask(transport: Transport, deployment: Deployment, headers: Headers) -> _Answer:
+async def _ask(transport: Transport, deployment: Deployment, headers: Headers) -> WholeAnswer:
     request = ExchangeRequest(
         deployment=deployment,
         method="GET",
@@ -164,75 +117,40 @@ async def _ask(transport: Transport, deployment: Deployment, headers: Headers) -
         headers=(("accept", ACCEPT), *headers),
         streams=False,
     )
-    answer = _Answer(deployment.transport)
-    nothing: Iterator[bytes] = iter(())
-    answer.exchange = transport.open(request, nothing, answer)
-    try:
-        await answer.done.wait()
-    finally:
-        answer.exchange.abort()
-    if answer.error is not None:
-        raise answer.error
-    return answer
+    return await ask(transport, request, bytes_max=MANIFEST_BYTES_MAX)
 
 
-def _checked(answer: _Answer) -> DiscoveryAnswer:
+def _checked(answer: WholeAnswer, spoken: TransportName) -> DiscoveryAnswer:
     if not 200 <= answer.status < 300:
         raise DiscoveryError(500, "META0003", _status_text(answer))
-    if answer.size > MANIFEST_BYTES_MAX:
+    if answer.is_too_large:
         raise _bad_answer(f"The manifest is larger than {MANIFEST_BYTES_MAX} bytes")
     content_type = answer.header("content-type")
     expected = f"Expected one of '\"{ACCEPT}\"'"
     if content_type is None:
         raise _bad_answer(f"No content type header was specified. {expected} content type.")
     if content_type not in MANIFEST_TYPES:
-        raise _bad_answer(f"Bad content type header: {_quoted(content_type)}. {expected}")
+        raise _bad_answer(f"Bad content type header: {quoted(content_type)}. {expected}")
     return DiscoveryAnswer(
-        manifest=b"".join(answer.body),
+        manifest=answer.body,
         content_type=content_type,
         sdk=_sdk(answer),
-        transport=answer.transport,
+        transport=spoken,
     )
 
 
-def _sdk(answer: _Answer) -> str | None:
+def _sdk(answer: WholeAnswer) -> str | None:
     name = answer.header(SERVER_HEADER)
     return name[:SDK_CHARS_MAX] if name else None
 
 
-def _status_text(answer: _Answer) -> str:
-    fields = ", ".join(f"{_quoted(name)}: {_quoted(value)}" for name, value in answer.headers)
-    shown = b"".join(answer.body)
-    body = shown[:SHOWN_BODY_BYTES_MAX].decode("utf-8", "replace")
-    if len(shown) > SHOWN_BODY_BYTES_MAX:
-        body += f"... ({len(shown)} bytes)"
+def _status_text(answer: WholeAnswer) -> str:
     if answer.status == HTTPStatus.NOT_FOUND:
-        what = (
+        return answer.description(
             "'404'. Make sure the provided URI has the correct path where the Restate SDK "
             "endpoint is mounted"
         )
-    else:
-        what = f"'{_status_line(answer.status)}'"
-    return f"got status code {what}. Response headers: {{{fields}}}. Body: {body}"
-
-
-def _status_line(status: int) -> str:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        return str(status)
-    return f"{status} {_PHRASES.get(status, phrase)}"
-
-
-# Where Python's names differ from those that every other tool prints.
-_PHRASES: Final = {413: "Payload Too Large", 414: "URI Too Long", 418: "I'm a teapot"}
-
-
-def _quoted(text: str) -> str:
-    """In double quotes; bytes that are no printable ASCII are escaped, for one line of a log."""
-    escaped = text.encode("latin-1", "backslashreplace").replace(b"\\", b"\\\\")
-    plain = escaped.replace(b'"', b'\\"')
-    return '"' + "".join(chr(x) if 0x20 <= x < 0x7F else f"\\x{x:02x}" for x in plain) + '"'
+    return answer.description()
 
 
 def _bad_answer(text: str) -> DiscoveryError:
