@@ -23,17 +23,17 @@ class Notes:
     """A file of notes, appended to by one process and read by another."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def add(self, what: str, name: str, text: str = "") -> None:
         """Append; one write of one line, so that readers see whole lines."""
-        with self._path.open("ab", buffering=0) as file:
+        with self.path.open("ab", buffering=0) as file:
             file.write(json.dumps((what, name, text, time.time())).encode() + b"\n")
 
     def of(self, what: str, name: str) -> list[Note]:
         """The notes of this kind for this test case, oldest first."""
-        if not self._path.exists():
+        if not self.path.exists():
             return []
-        lines = self._path.read_bytes().splitlines()
+        lines = self.path.read_bytes().splitlines()
         notes = [Note(*json.loads(line)) for line in lines]
         return [note for note in notes if (note.what, note.name) == (what, name)]

@@ -1,11 +1,12 @@
 """H1: a deployment of raw HTTP/1.1, request/response, that answers what no SDK says.
 
-Its service is `H1`, its handlers are the rows of ANSWERS; each counts its attempts.
+Its service is `H1`, its handlers are the rows of ANSWERS; each notes its attempts.
 """
 
 import json
 import threading
-from collections import Counter
+import time
+from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final
@@ -26,33 +27,34 @@ ANSWERS: Final[dict[str, tuple[int, dict[str, str], bytes]]] = {
     "empty": (200, {}, b""),
     "huge_code": (200, {}, HUGE_CODE),
 }
-MANIFEST: Final = {
-    "protocolMode": "REQUEST_RESPONSE",
-    "minProtocolVersion": 5,
-    "maxProtocolVersion": 6,
-    "services": [{"name": "H1", "ty": "SERVICE", "handlers": [{"name": name} for name in ANSWERS]}],
-}
 MANIFEST_TYPE: Final = "application/vnd.restate.endpointmanifest.v3+json"
 
 
 class RawEndpoint:
     """The endpoint on a port of its own, on a thread; a context."""
 
-    def __init__(self) -> None:
-        self.attempts: Counter[str] = Counter()
-        counted = self.attempts
+    def __init__(self, service: str = "H1", service_type: str = "SERVICE") -> None:
+        self.attempts: dict[str, list[float]] = defaultdict(list)  # by handler: when, seconds
+        noted = self.attempts
+        handlers = [{"name": name} for name in ANSWERS]
+        manifest = {
+            "protocolMode": "REQUEST_RESPONSE",
+            "minProtocolVersion": 5,
+            "maxProtocolVersion": 6,
+            "services": [{"name": service, "ty": service_type, "handlers": handlers}],
+        }
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                body = json.dumps(MANIFEST).encode()
+                body = json.dumps(manifest).encode()
                 self._answer(200, {"content-type": MANIFEST_TYPE}, body)
 
             def do_POST(self) -> None:
                 self._read_chunks()
                 handler = self.path.rsplit("/", 1)[1]
-                counted[handler] += 1
+                noted[handler].append(time.monotonic())
                 status, headers, body = ANSWERS[handler]
                 invocation_type = "application/vnd.restate.invocation.v6"
                 self._answer(status, {"content-type": invocation_type} | headers, body)

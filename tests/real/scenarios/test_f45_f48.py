@@ -60,8 +60,8 @@ def test_f48_kill_of_the_server(world: World) -> None:
 
     assert len(world.notes.of("pub", "f48-keyed")) == 1
     ran = [note.text for note in world.notes.of("slow", "f48")]
-    assert sorted(ran, key=ran.index) == ran
-    assert list(dict.fromkeys(ran)) == ["1", "2", "3", "4"]
+    assert ran == sorted(ran)  # an attempt may be repeated, never overtaken
+    assert set(ran) == {"1", "2", "3", "4"}
     fired = world.notes.of("pub", "f48-delayed")
     assert len(fired) == 1
     due_s = datetime.fromisoformat(delayed["executionTime"][:26] + "+00:00").timestamp()
