@@ -319,13 +319,15 @@ def _is_v2(request: Request) -> bool:
 
 async def _discover(deps: AdminDeps, draft: Deployment) -> tuple[Deployment, Manifest]:
     """The deployment as it describes itself, and its checked manifest."""
-    if draft.transport == "lambda":
-        raise _uncallable(draft.uri, "this server does not invoke Lambda functions")
     try:
         found = await discover(deps.transport, draft)
         manifest = parse_manifest(found.manifest)
     except (DiscoveryError, ManifestError) as error:
         raise RequestError(failure(error.status, error.message, error.restate_code)) from error
+    if draft.transport == "lambda" and manifest.mode == "bidi_stream":
+        code = "META0015"
+        reason = "a Lambda function cannot stream, its manifest must say REQUEST_RESPONSE"
+        raise RequestError(failure(500, f"[{code}] [{code}] {reason}", code))
     deployment = replace(
         draft,
         mode=manifest.mode,

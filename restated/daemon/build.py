@@ -5,6 +5,7 @@ Does not: start or stop anything (daemon.py), open the store or sockets (daemon.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +15,7 @@ from restated import __version__
 from restated.admin.app import AdminDeps, build_admin
 from restated.core import effects
 from restated.daemon import config, system
+from restated.daemon.aws import AwsSigner
 from restated.daemon.config import Settings
 from restated.daemon.listeners import AdminListeners
 from restated.daemon.sockets import Sockets
@@ -174,8 +176,9 @@ def build(
     own = [*listening.addresses("ingress"), *listening.addresses("admin")]
     targets = Targets(own, networks)
     transport = DeploymentTransport(
-        nursery, seams.net, targets, transport_limits(settings), identity=identity
-    )
+        nursery, seams.net, targets, transport_limits(settings), identity=identity,
+        signer=AwsSigner(os.environ),
+    )  # fmt: skip
     invoker = Invoker(
         writer,
         live_catalog,

@@ -1,6 +1,7 @@
 """Every call into the operating system: the real Clock, Rng, Net and Fs, and limits of the process.
 
-Lives here: time, chance, sockets, sizes of files, umask and the limit on descriptors.
+Lives here: time, chance, sockets, sizes of files, umask, the limit on descriptors, threads for
+what can only block.
 Does not: sockets inherited from systemd (sockets.py), log lines (logs.py).
 The only room besides the store's threads where the banned calls are allowed (`pyproject.toml`).
 """
@@ -11,9 +12,9 @@ import resource
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -24,6 +25,9 @@ RANDOM_BYTES: Final = 4_096  # one system call for about two hundred ids
 BACKLOG: Final = 1_024
 DIRECTORY_MODE: Final = 0o750
 DESCRIPTORS_KEPT: Final = 256  # for the store, deployments, logs
+
+
+T = TypeVar("T")
 
 
 class SystemClock:
@@ -165,6 +169,11 @@ class Seams:
 def system_seams() -> Seams:
     """The real ones."""
     return Seams(SystemClock(), SystemRng(), SystemNet(), SystemFs())
+
+
+async def in_thread(call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    """The result of something that can only block; when cancelled, it goes on unheard."""
+    return await trio.to_thread.run_sync(call, limiter=limiter, abandon_on_cancel=True)
 
 
 def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from restated.invoker.asking import Headers, WholeAnswer, ask, quoted
-from restated.invoker.targets import BaseUri, InvalidUriError, parse_uri
+from restated.invoker.targets import InvalidUriError, parse_uri
 from restated.invoker.transport import (
     ExchangeRequest,
     Transport,
@@ -69,24 +69,22 @@ async def discover(
     this request, such as the request identity. Tries five times within about two seconds when
     the network or a temporary status is in the way. Raises DiscoveryError.
     """
-    try:
-        uri = parse_uri(deployment.uri)
-    except InvalidUriError as error:
-        raise DiscoveryError(
-            400, None, f"The request field 'uri' is invalid. Reason: {error}"
-        ) from error
-    if deployment.transport == "lambda":
-        raise DiscoveryError(
-            500, "META0003", f"error when calling '{deployment.uri}': Lambda is not supported"
-        )
+    address = deployment.uri
+    if deployment.transport != "lambda":
+        try:
+            address = parse_uri(deployment.uri).display
+        except InvalidUriError as error:
+            raise DiscoveryError(
+                400, None, f"The request field 'uri' is invalid. Reason: {error}"
+            ) from error
     with trio.move_on_after(DISCOVERY_SECONDS_MAX):
-        return await _ask_until_answered(transport, deployment, headers, uri)
+        return await _ask_until_answered(transport, deployment, headers, address)
     limit = f"no complete answer within {DISCOVERY_SECONDS_MAX:g} seconds"
-    raise _unreachable(uri, TransportError(limit))
+    raise _unreachable(address, TransportError(limit))
 
 
 async def _ask_until_answered(
-    transport: Transport, deployment: Deployment, headers: Headers, uri: BaseUri
+    transport: Transport, deployment: Deployment, headers: Headers, address: str
 ) -> DiscoveryAnswer:
     retries = 0
     while True:
@@ -96,15 +94,15 @@ async def _ask_until_answered(
                 return _checked(answer, deployment.transport)
         except WrongHttpVersionError as error:
             if deployment.transport != "http2":
-                raise _unreachable(uri, error) from error
-            if uri.scheme != "https":
-                raise _unreachable(uri, error, "META0014") from error
+                raise _unreachable(address, error) from error
+            if not address.startswith("https:"):
+                raise _unreachable(address, error, "META0014") from error
             # TLS lets the server choose: it prefers HTTP/1.1 (1.1), without costing a retry.
             deployment = msgspec.structs.replace(deployment, transport="http1")
             continue
         except TransportError as error:
             if retries == RETRY_COUNT_MAX or isinstance(error, UnsendableError):
-                raise _unreachable(uri, error) from error
+                raise _unreachable(address, error) from error
         await trio.sleep(RETRY_SECONDS * RETRY_FACTOR**retries)
         retries += 1
 
@@ -157,5 +155,5 @@ def _bad_answer(text: str) -> DiscoveryError:
     return DiscoveryError(500, "META0013", f"received a bad response from the SDK: {text}")
 
 
-def _unreachable(uri: BaseUri, error: TransportError, code: str = "META0003") -> DiscoveryError:
-    return DiscoveryError(500, code, f"error when calling '{uri.display}': {error}")
+def _unreachable(address: str, error: TransportError, code: str = "META0003") -> DiscoveryError:
+    return DiscoveryError(500, code, f"error when calling '{address}': {error}")

@@ -29,20 +29,32 @@ class Endpoint(Record):
     @property
     def origin(self) -> tuple[str, str, int]:
         """Requests with the same origin share connections."""
-        return self.uri.scheme, self.uri.host, self.uri.port
+        return self.uri.origin
 
 
 @lru_cache(maxsize=1_024)
 def endpoint_of(uri: str, headers: bytes, cluster_name: str) -> Endpoint:
     """The endpoint of a base URI and a JSON object of additional headers.
 
-    An additional header replaces the default cluster name. Raises UnsendableError for a URI or a
-    header that cannot be sent.
+    Raises UnsendableError for a URI or a header that cannot be sent.
     """
     try:
         base = parse_uri(uri)
+    except InvalidUriError as error:
+        raise UnsendableError(str(error)) from error
+    return Endpoint(uri=base, headers=additional_headers(headers, cluster_name))
+
+
+@lru_cache(maxsize=1_024)
+def additional_headers(headers: bytes, cluster_name: str) -> tuple[tuple[str, str], ...]:
+    """What every request to a deployment carries; `headers` is a JSON object.
+
+    An additional header replaces the default cluster name. Raises UnsendableError for a header
+    that cannot be sent.
+    """
+    try:
         additional = msgspec.json.decode(headers or b"{}", type=dict[str, str])
-    except (InvalidUriError, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
         raise UnsendableError(str(error)) from error
     fields = {CLUSTER_NAME: cluster_name}
     fields |= {name.lower(): value for name, value in additional.items()}
@@ -57,7 +69,7 @@ def endpoint_of(uri: str, headers: bytes, cluster_name: str) -> Endpoint:
             f"the additional headers of the deployment exceed {HEADER_BYTES_MAX} bytes; "
             "register fewer or shorter ones"
         )
-    return Endpoint(uri=base, headers=tuple(fields.items()))
+    return tuple(fields.items())
 
 
 def checked(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -62,16 +62,23 @@ class Http1Transport:
         exchange = Http1Exchange(
             head, body, receiver, self._limits, streams=request.streams, has_body=has_body
         )
-        self._lane(endpoint).place(exchange)
+        self._lane(endpoint.uri).place(exchange)
         return exchange
 
-    def _lane(self, endpoint: Endpoint) -> "_Lane":
-        lane = self._lanes.get(endpoint.origin)
+    def send(self, uri: BaseUri, message: bytes, receiver: Receiver) -> Http1Exchange:
+        """Send a request that is complete as it is, head and body; the rest is as with `open`."""
+        exchange = Http1Exchange(message, iter(()), receiver, self._limits, has_body=False)
+        self._lane(uri).place(exchange)
+        return exchange
+
+    def _lane(self, uri: BaseUri) -> "_Lane":
+        """Requests with the same origin share connections."""
+        lane = self._lanes.get(uri.origin)
         if lane is None:
             for origin in [origin for origin, lane in self._lanes.items() if lane.is_unused]:
                 del self._lanes[origin]
-            lane = _Lane(self._nursery, self._dialer, endpoint.uri, self._limits)
-            self._lanes[endpoint.origin] = lane
+            lane = _Lane(self._nursery, self._dialer, uri, self._limits)
+            self._lanes[uri.origin] = lane
         return lane
 
 

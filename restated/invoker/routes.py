@@ -1,7 +1,7 @@
 """One Transport for all deployments: each request goes the way its deployment was registered.
 
 Lives here: `DeploymentTransport`; it signs every request when there is a request identity.
-Does not: the ways themselves (http1.py, http2.py), tokens (identity.py).
+Does not: the ways themselves (http1.py, http2.py, lambda_.py), tokens (identity.py).
 """
 
 import ssl
@@ -13,6 +13,7 @@ import trio
 from restated.invoker.http1 import Http1Transport
 from restated.invoker.http2 import Http2Transport
 from restated.invoker.identity import RequestIdentity
+from restated.invoker.lambda_ import LambdaTransport, Signer
 from restated.invoker.targets import Targets
 from restated.invoker.transport import (
     Exchange,
@@ -30,7 +31,7 @@ class DeploymentTransport:
 
     __slots__ = ("_identity", "_nursery", "_transports")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what the ways need, and what is the same for all
         self,
         nursery: trio.Nursery,
         net: Net,
@@ -38,14 +39,18 @@ class DeploymentTransport:
         limits: TransportLimits | None = None,
         tls: ssl.SSLContext | None = None,
         identity: RequestIdentity | None = None,
+        signer: Signer | None = None,
     ) -> None:
         limits = limits or TransportLimits()
+        http1 = Http1Transport(nursery, net, targets, limits, tls)
         self._identity = identity
         self._nursery = nursery
         self._transports: dict[str, Transport] = {
-            "http1": Http1Transport(nursery, net, targets, limits, tls),
+            "http1": http1,
             "http2": Http2Transport(nursery, net, targets, limits, tls),
         }
+        if signer is not None:
+            self._transports["lambda"] = LambdaTransport(nursery, http1, limits, signer)
 
     def open(self, request: ExchangeRequest, body: Iterator[bytes], receiver: Receiver) -> Exchange:
         """See Transport."""

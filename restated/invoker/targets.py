@@ -53,6 +53,11 @@ class BaseUri(Record):
     query: str
 
     @property
+    def origin(self) -> tuple[str, str, int]:
+        """Requests with the same origin share connections."""
+        return self.scheme, self.host, self.port
+
+    @property
     def display(self) -> str:
         """As error texts and the admin API show it: an empty path is a slash."""
         query = f"?{self.query}" if self.query else ""

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from restated.model.records import Deployment, Record
 
+Headers = tuple[tuple[str, str], ...]
+
 
 class TransportError(Exception):
     """The peer or the network failed; the text is for operators, `code` an RT code."""

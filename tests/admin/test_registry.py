@@ -4,6 +4,8 @@ import json
 
 from tests.admin.world import HOST, AdminWorld, run_admin
 
+FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:{}:1"
+
 
 def test_discovery_gets_the_headers_of_the_registration() -> None:
     """4.1: additional_headers are sent with discovery and kept."""
@@ -95,15 +97,32 @@ def test_an_update_moves_a_deployment() -> None:
     run_admin(body)
 
 
-def test_a_function_is_refused_in_words() -> None:
-    """4.2: a well-formed ARN, and nobody here who could invoke it."""
+def test_a_function_is_registered_by_its_arn() -> None:
+    """4: the ARN and the role in place of URI, protocol type and HTTP version."""
 
     async def body(world: AdminWorld) -> None:
-        arn = "arn:aws:lambda:eu-west-1:123456789012:function:tickets:1"
-        response = await world.client.post("/deployments", json={"arn": arn})
-        assert (response.status_code, response.json()["restate_code"]) == (500, "META0003")
-        assert "does not invoke Lambda functions" in response.text
-        assert world.transport.requests == []
+        arn, role = FUNCTION.format("reqresp"), "arn:aws:iam::123456789012:role/r"
+        asked = {"arn": arn, "assume_role_arn": role}
+        response = await world.client.post("/deployments", json=asked)
+        assert response.status_code == 201
+        shown = (await world.client.get(f"/deployments/{response.json()['id']}")).json()
+        assert (shown["arn"], shown["assume_role_arn"]) == (arn, role)
+        assert not {"uri", "protocol_type", "http_version"} & set(shown)
+        again = await world.client.post("/deployments", json={"arn": arn})
+        assert (again.status_code, again.json()["id"]) == (200, response.json()["id"])
+
+    run_admin(body)
+
+
+def test_a_function_that_wants_to_stream_is_refused() -> None:
+    """4.2: META0015."""
+
+    async def body(world: AdminWorld) -> None:
+        asked = {"arn": FUNCTION.format("only-one")}
+        response = await world.client.post("/deployments", json=asked)
+        assert (response.status_code, response.json()["restate_code"]) == (500, "META0015")
+        assert "REQUEST_RESPONSE" in response.text
+        assert world.catalog.current.deployments == {}
 
     run_admin(body)
 

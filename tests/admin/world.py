@@ -53,6 +53,8 @@ class Manifests:
         """See Transport."""
         self.requests.append(request)
         uri = request.deployment.uri
+        if request.deployment.transport == "lambda":
+            uri = f"{HOST}/{uri.split(':')[6]}"  # the name of the function
         if not uri.startswith(HOST):
             receiver.on_failed(TransportError("Connection refused (os error 111)"))
             return Silent()
