@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
 from restated.admin.openapi import document_of
 from restated.admin.routes import ROUTES
 from tests.admin.world import AdminWorld, run_admin
@@ -20,6 +23,20 @@ def test_every_route_but_the_internal_ones_is_in_the_document() -> None:
     assert {path for _, path in hidden if not path.startswith("/internal")} <= HIDDEN | {
         "/deployments/{deployment}"
     }
+
+
+def test_the_documents_are_valid() -> None:
+    """OpenAPI 3.1, as generators of clients read it."""
+    own = msgspec.json.encode(document_of([route for route in ROUTES if route.summary]))
+    OpenAPIV31SpecValidator(msgspec.json.decode(own)).validate()
+
+    async def body(world: AdminWorld) -> None:
+        await world.register("/next")
+        for service in ("TicketDesk", "TicketObject", "TicketFlow"):
+            document = (await world.client.get(f"/services/{service}/openapi")).json()
+            OpenAPIV31SpecValidator(document).validate()
+
+    run_admin(body)
 
 
 def test_operations_have_one_name_each() -> None:

@@ -127,6 +127,13 @@ BROKEN = [
     ("S1-completion-of-nobody", "INSERT INTO completion VALUES (9,1,1,'run',NULL,NULL,NULL)"),
     ("S1-signal-of-nobody", "INSERT INTO signal VALUES (9, 's1', 1, 'success')"),
     ("S1-waiter-for-nobody", "INSERT INTO waiter VALUES (9, 1, 1)"),
+    ("S4-cluster-is-malformed", "INSERT INTO kafka_cluster VALUES ('c', x'5b5d', 1)"),
+    (
+        "S4-subscription-is-malformed",
+        "INSERT INTO subscription VALUES ('sub_1a', 'c', 't', 'S', '', x'7b7d', 1)",
+    ),
+    ("S5-rule-is-malformed", "INSERT INTO limit_rule VALUES ('a', 1, 2, 1, NULL, NULL)"),
+    ("S5-rule-beyond-its-book", "INSERT INTO limit_rule VALUES ('a', 1, 0, 1, NULL, NULL)"),
     ("S3-counter-out-of-range", "INSERT INTO counter VALUES ('x', -1)"),
 ]
 

@@ -17,6 +17,7 @@ from restated.model.records import (
     Failure,
     InboxItem,
     JournalEvent,
+    LimitRule,
     Lock,
     Promise,
     PromiseWaiter,
@@ -385,6 +386,27 @@ def test_registry_tables_show_the_latest_revision(tmp_path: Path) -> None:
                 "created_at": "2026-11-25T18:28:18.123Z", "min_service_protocol_version": 5,
                 "max_service_protocol_version": 7, "services": ["A", "B"],
             }
+        ]  # fmt: skip
+
+    run_queries(body, tmp_path)
+
+
+def test_rules_are_shown_with_their_bounds(tmp_path: Path) -> None:
+    """admin.md 10: SQL is the only way to list them."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.put(
+            LimitRule("desk/*", 3, 0, NOW_MS, 5, "doors"), LimitRule("off", 4, 1, NOW_MS)
+        )
+        assert await world.rows("SELECT * FROM sys_rules ORDER BY pattern") == [
+            {
+                "pattern": "desk/*", "concurrency": 5, "description": "doors", "disabled": False,
+                "version": 3, "last_modified": "2026-11-25T18:28:18.123Z",
+            },
+            {
+                "pattern": "off", "disabled": True, "version": 4,
+                "last_modified": "2026-11-25T18:28:18.123Z",
+            },
         ]  # fmt: skip
 
     run_queries(body, tmp_path)
