@@ -24,6 +24,7 @@ from restate import (
 
 SOON = timedelta(seconds=2)
 SOONER = timedelta(seconds=1)
+IDLE = timedelta(milliseconds=100)
 PERSISTENT = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=20), max_interval=timedelta(milliseconds=50)
 )
@@ -32,11 +33,18 @@ plain = Service(
     "Plain",
     journal_retention=SOONER,
     idempotency_retention=SOON,
+    inactivity_timeout=IDLE,
     invocation_retry_policy=PERSISTENT,
 )
-box = VirtualObject("Box", journal_retention=SOON, idempotency_retention=SOONER)
-flow = Workflow("Flow", journal_retention=SOONER)
+box = VirtualObject(
+    "Box", journal_retention=SOON, idempotency_retention=SOONER, inactivity_timeout=IDLE
+)
+flow = Workflow("Flow", journal_retention=SOONER, inactivity_timeout=IDLE)
 failures: dict[str, int] = {}
+
+
+def same(value: int) -> int:
+    return value
 
 
 @plain.handler()
@@ -98,7 +106,7 @@ async def parent(ctx: Context, count: int) -> None:
 async def long(ctx: Context, entries: int) -> int:
     """A journal of so many steps."""
     for index in range(entries):
-        await ctx.run_typed("step", lambda index=index: index)
+        await ctx.run_typed("step", same, value=index)
     return entries
 
 
@@ -126,7 +134,7 @@ async def empty(ctx: ObjectContext) -> None:
 @box.handler()
 async def hold(ctx: ObjectContext) -> None:
     """Holds the key until it is cancelled or killed."""
-    _, value = ctx.awakeable()
+    _, value = ctx.awakeable(type_hint=bytes)
     await value
 
 
