@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from restated.core.pieces import remove_journal_rows
 from restated.core.view import Step
 from restated.model.records import (
+    Completion,
     Invocation,
     Promise,
     PromiseWaiter,
@@ -32,6 +33,9 @@ def remove(step: Step, invocation: Invocation) -> None:
 
 def remove_promise_waiters(step: Step, invocation: Invocation) -> None:
     """An ended handler of a workflow listens to no promise any more (S1)."""
+    own = step.scan(Completion, invocation.number)
+    if not any(each.kind == "promise" and each.entry_index is None for each in own):
+        return  # 500 handlers that end one after the other must not look at 500 waiters each
     for waiter in list(step.scan(PromiseWaiter, *invocation.lock_key)):
         if waiter.caller == invocation.number:
             step.delete(PromiseWaiter, *waiter.primary_key())
