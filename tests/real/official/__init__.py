@@ -1,0 +1,1 @@
+"""The official command line interface against a daemon, as users run it."""
