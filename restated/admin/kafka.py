@@ -40,7 +40,14 @@ from restated.core.events import (
 from restated.model import ids
 from restated.model.errors import ErrorCode
 from restated.model.records import KafkaCluster, Subscription
-from restated.model.uris import ResourceUri, UriError, parse_cluster_name, parse_resource_uri
+from restated.model.uris import (
+    ResourceUri,
+    UriError,
+    parse_cluster_name,
+    parse_resource_uri,
+    sink_uri,
+    source_uri,
+)
 
 PROPERTIES_BYTES_MAX: Final = 262_144  # certificates and keys may stand in them
 HIDDEN: Final = "***"
@@ -166,7 +173,7 @@ async def list_subscriptions(request: Request) -> Response:
         shown = [
             _shown_subscription(row)
             for row in view.scan(Subscription)
-            if source in {None, row.source} and sink in {None, row.sink}
+            if source in {None, source_uri(row)} and sink in {None, sink_uri(row)}
         ]
     return answer(SubscriptionList(subscriptions=shown))
 
@@ -185,7 +192,7 @@ async def create_subscription(request: Request) -> Response:
     log.warning(
         "subscription stored, but this version does not read from Kafka yet"
         " subscription_id=%s source=%s sink=%s",
-        subscription.id, subscription.source, subscription.sink,
+        subscription.id, source_uri(subscription), sink_uri(subscription),
     )  # fmt: skip
     shown = _shown_subscription(subscription)
     return answer(shown, 201, location=f"subscriptions/{subscription.id}")
@@ -269,8 +276,8 @@ def _shown_cluster(cluster: KafkaCluster) -> ClusterView:
 def _shown_subscription(subscription: Subscription) -> SubscriptionView:
     return SubscriptionView(
         id=subscription.id,
-        source=subscription.source,
-        sink=subscription.sink,
+        source=source_uri(subscription),
+        sink=sink_uri(subscription),
         options=dict(_without_secrets(subscription.options)),
     )
 

@@ -11,18 +11,9 @@ not two. Timers are keyed by owner, so that clearing an invocation's timers is o
 store keeps the second order, by deadline.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, dataclass_transform
 
 import msgspec
-
-if TYPE_CHECKING:
-    from typing import dataclass_transform
-else:
-
-    def dataclass_transform(**_options: object):  # noqa: ANN201 - only a marker for type checkers
-        """Stand-in for typing.dataclass_transform, which nothing reads at run time."""
-        return lambda decorated: decorated
-
 
 Column: TypeAlias = int | str | bytes | None
 
@@ -486,16 +477,6 @@ class Subscription(Row):
     handler: str
     options: bytes  # JSON object of texts, by name
     created_at_ms: int
-
-    @property
-    def source(self) -> str:
-        """The URI of what is read."""
-        return f"kafka://{self.cluster}/{self.topic}"
-
-    @property
-    def sink(self) -> str:
-        """The URI of what is invoked."""
-        return f"service://{self.service}/{self.handler}"
 
 
 class LimitRule(Row):

@@ -10,7 +10,7 @@ source, such as a topic with braces, must be storable here.
 import re
 from typing import Final
 
-from restated.model.records import Record
+from restated.model.records import Record, Subscription
 
 URI_CHARS_MAX: Final = 4_096
 CLUSTER_NAME_CHARS_MAX: Final = 1_024  # a host name has 253; names stand in every list of them
@@ -71,6 +71,16 @@ def parse_cluster_name(text: str) -> str:
         raise UriError(f"longer than {CLUSTER_NAME_CHARS_MAX} characters")
     _check_authority(text)
     return text
+
+
+def source_uri(subscription: Subscription) -> str:
+    """What a subscription reads."""
+    return f"kafka://{subscription.cluster}/{subscription.topic}"
+
+
+def sink_uri(subscription: Subscription) -> str:
+    """What a subscription invokes."""
+    return f"service://{subscription.service}/{subscription.handler}"
 
 
 def _without_scheme(text: str) -> ResourceUri:
