@@ -1,4 +1,4 @@
-"""Catalogue C58-C78, time, stored records, clean-up: what the tests of the rooms do not show."""
+"""Catalogue C69-C78, stored records and clean-up: what the tests of the rooms do not show."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -33,8 +33,6 @@ from restated.engine.dispatch import EFFECTS, Dispatch, Tail
 from restated.engine.writer import Writer
 from restated.invoker.replay import Pages, read_page
 from restated.invoker.session import CHUNK_BYTES, Session
-from restated.invoker.transport import TransportError
-from restated.model.ids import invocation_id_for
 from restated.model.records import (
     ROWS,
     AttemptError,
@@ -47,7 +45,6 @@ from restated.model.records import (
     Row,
     StatePatch,
     Target,
-    Timer,
 )
 from restated.model.services import Handler, ServiceDefinition
 from restated.protocol import messages
@@ -59,196 +56,19 @@ from tests.builders import DAY_MS, SERVICE, command, invoke, workflow_target
 from tests.catalogue.test_c21_c37 import call
 from tests.core.world import StepWorld
 from tests.engine.world import EngineWorld, run_engine
-from tests.ingress.http import post
-from tests.ingress.world import IngressWorld, run_ingress
-from tests.invoker.handlers import NAP, Output, echo, silent, sleeper
+from tests.invoker.handlers import echo
 from tests.invoker.world import ADD, GREET
-from tests.sim.clock import EPOCH_MS, SeededRng, VirtualClock
+from tests.sim.clock import VirtualClock
 from tests.sim.disk import Disk, PowerCutError
 from tests.sim.memory_store import MemoryStore
-from tests.sim.sdk import Context, Peer, Wait
+from tests.sim.sdk import Peer, Wait
 from tests.sim.world import SimWorld, run_sim
 from tests.store.contract import invocation
 from tests.store.opening import on_files, on_simulated_disk
 
 INT64 = 2**63 - 1
+CALLS_OF_CLOSING = 20  # of the disk, at most; opening is cut in tests/store/test_sqlite.py
 OUTPUT = pb.OutputCommandMessage(value=pb.Value(content=b"1"))
-
-# -- timers and clocks
-
-
-@pytest.mark.parametrize("at_ms", [0, 1, EPOCH_MS - 1])
-def test_c59_a_deadline_in_the_past_is_due_at_once(at_ms: int) -> None:
-    """C59: for a sleep and for a delay; no remaining time underflows into for ever."""
-
-    def handler(context: Context) -> Output:
-        yield from context.sleep(at_ms)
-        return b"awake"
-
-    async def body(world: SimWorld) -> None:
-        world.sdk.serve(GREET, handler)
-        sleeping = await world.invoke()
-        delayed = await world.invoke(scheduled_for_ms=at_ms)
-        await trio.sleep(0.1)
-        assert [world.outcome(one) for one in (sleeping, delayed)] == [b"awake"] * 2
-
-    run_sim(body)
-
-
-def test_c60_a_retention_without_end_does_not_stop_the_cleaner() -> None:
-    """C60: its sum does not overflow, its journal goes on time, and so does everybody else."""
-
-    async def body(world: EngineWorld) -> None:
-        endless: dict[str, Any] = {"completion_retention_ms": INT64, "journal_retention_ms": 1_000}
-        await world.writer.submit(invoke("inv_endless", **endless))
-        brief: dict[str, Any] = {"completion_retention_ms": 2_000, "journal_retention_ms": 2_000}
-        await world.writer.submit(invoke("inv_brief", **brief))
-        for number in (1, 2):
-            world.writer.post(command(number, 1, messages.OUTPUT_COMMAND, OUTPUT))
-            await world.writer.submit(AttemptEnded(number, 1))
-        row = world.store.by_id("inv_endless")
-        assert row is not None
-        assert row.expires_at_ms == INT64
-        await trio.sleep(10)
-        assert (world.status("inv_endless"), world.status("inv_brief")) == ("completed", None)
-        assert list(world.store.scan(Entry)) == []
-
-    run_engine(body)
-
-
-def test_c62_a_clock_set_back_while_the_process_is_down_makes_nothing_early() -> None:
-    """C62, T1, T4: recovery reads the stored deadline and the clock as it is now."""
-
-    async def body(world: SimWorld) -> None:
-        world.sdk.serve(GREET, echo)
-        delayed = await world.invoke(scheduled_for_ms=EPOCH_MS + 5_000)
-        await trio.sleep(1)
-        world.clock.step_ms = -60_000
-        await world.crash(down_s=10)
-        await trio.sleep(53.9)
-        assert world.row(delayed).status == "scheduled"
-        await trio.sleep(1.2)
-        assert world.row(delayed).status == "completed"
-
-    run_sim(body)
-
-
-def test_c63_recovery_makes_no_second_timer_of_a_deadline_that_did_not_move() -> None:
-    """C63, T3: a sleep is replayed by each attempt, its deadline is stored once and fires once."""
-
-    async def body(world: SimWorld) -> None:
-        world.sdk.serve(GREET, sleeper(10))
-        invocation_id = await world.invoke()
-        await trio.sleep(0.1)
-        timers = list(world.store.scan(Timer))
-        for _ in range(3):
-            await world.crash(down_s=1)
-            assert list(world.store.scan(Timer)) == timers
-        await trio.sleep(20)
-        assert world.outcome(invocation_id) == b"awake"
-        assert world.journal(invocation_id).count(messages.SLEEP_COMPLETION) == 1
-        assert timers == [Timer(1, "sleep", 1, EPOCH_MS + 10_000)]
-
-    run_sim(body)
-
-
-@pytest.mark.parametrize("is_reached", [True, False])
-def test_c64_a_retry_keeps_its_time_over_a_restart(is_reached: bool) -> None:
-    """C64: after a failure of the handler, and of the connection; neither early nor forgotten."""
-
-    async def body(world: SimWorld) -> None:
-        opened = world.sdk.open
-
-        def refuses(request: Any, content: Any, receiver: Any) -> Peer:
-            peer = opened(request, content, receiver)
-            receiver.on_failed(TransportError("connection refused", "RT0010"))
-            return peer
-
-        if is_reached:
-            world.sdk.script(GREET, broken)
-        else:
-            world.sdk.open = refuses  # type: ignore[method-assign, assignment]  # the network
-        invocation_id = await world.invoke()
-        await trio.sleep(0.01)
-        at_ms = world.row(invocation_id).next_retry_at_ms
-        assert at_ms is not None
-        await world.crash()
-        assert world.row(invocation_id).next_retry_at_ms == at_ms
-        await trio.sleep((at_ms - world.clock.wall_ms() - 1) / 1_000)
-        assert len(world.peers) == 1
-        await trio.sleep(0.002)
-        assert len(world.peers) == 2
-        assert world.row(invocation_id).policy_attempts == 2
-
-    run_sim(body)
-
-
-def broken(peer: Peer) -> Wait:
-    """Fails at once."""
-    peer.fail()
-    yield
-
-
-def test_c65_the_time_of_creation_is_taken_once() -> None:
-    """C65: neither recovery nor a retry nor the end moves it."""
-
-    async def body(world: SimWorld) -> None:
-        world.sdk.script(NAP, broken)
-        await trio.sleep(0.5)
-        invocation_id = await world.invoke("nap")
-        world.sdk.serve(NAP, sleeper(8))
-        seen = [world.row(invocation_id).created_at_ms]
-        for _ in range(3):
-            await world.crash(down_s=1)
-            seen.append(world.row(invocation_id).created_at_ms)
-        await trio.sleep(20)
-        assert world.row(invocation_id).status == "completed"
-        assert {*seen, world.row(invocation_id).created_at_ms} == {EPOCH_MS + 500}
-
-    run_sim(body)
-
-
-@pytest.mark.parametrize(
-    ("step_ms", "duration_ms"),
-    [(0, 5_000), (3_600_000, 3_605_000), (-1, 4_999), (-3_600_000, 0)],
-)
-def test_c66_the_duration_since_the_last_entry_survives_restart_and_clock_step(
-    step_ms: int, duration_ms: int
-) -> None:
-    """C66: as the wall clock has it, and never negative."""
-
-    async def body(world: SimWorld) -> None:
-        world.sdk.script(GREET, silent)
-        await world.invoke()
-        await trio.sleep(3)
-        world.clock.step_ms = step_ms
-        await world.crash(down_s=2)
-        await trio.sleep(0.1)
-        assert Context(world.peers[0]).start.duration_since_last_stored_entry == 0
-        assert Context(world.peers[1]).start.duration_since_last_stored_entry == duration_ms
-
-    run_sim(body)
-
-
-def test_c67_what_happens_in_one_millisecond_has_ids_of_its_own() -> None:
-    """C67: the time in an id only orders; chance tells them apart."""
-    rng = SeededRng()
-    drawn = {
-        invocation_id_for(
-            service="S", handler="h", handler_type="shared", key=None, scope="",
-            idempotency_key=None, now_ms=EPOCH_MS, entropy=rng.bytes(12),
-        )
-        for _ in range(10_000)
-    }  # fmt: skip
-    assert len(drawn) == 10_000
-
-    async def body(world: IngressWorld) -> None:
-        answers = [await world.ask(post("/Svc/hang/send")) for _ in range(100)]
-        assert len({answer.headers["x-restate-id"] for answer in answers}) == 100
-        assert {row.created_at_ms for row in world.started} == {EPOCH_MS}
-
-    run_ingress(body)
-
 
 # -- records
 
@@ -463,9 +283,10 @@ OLD = (
 @pytest.mark.slow
 def test_c74_a_clean_up_cut_short_leaves_no_step_for_the_next_with_the_id() -> None:
     """C74, I4: a power cut at every call to the disk; all of the old one, or none of it."""
-    whole = Disk(seed=0)
+    opened, whole = Disk(seed=0), Disk(seed=0)
+    trio.run(inspect, opened)
     trio.run(reusing, whole, [])
-    for cut_at in range(1, whole.calls + 1):
+    for cut_at in range(opened.calls - CALLS_OF_CLOSING, whole.calls + 1):
         disk, told = Disk(seed=cut_at), list[str]()
         disk.cut_at = cut_at
         try:
