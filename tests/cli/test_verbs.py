@@ -17,7 +17,7 @@ import pytest
 
 from restated.cli.main import FAILED, INTERRUPTED, NOT_FOUND, OK, USAGE, main
 from tests.daemon.running import RESTATED, RealDaemon
-from tests.real.test_kills import eventually, is_listening
+from tests.real.waiting import eventually, is_listening
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 UNKNOWN = "inv_1kUxJ2cUzZXQ2oszvJhS2wFLtyb3fo3Fn4"
