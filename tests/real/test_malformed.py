@@ -240,15 +240,19 @@ def send(daemon: RealDaemon, name: str) -> str:
     return str(answer.raise_for_status().json()["invocationId"])
 
 
-def last_failure(daemon: RealDaemon, invocation_id: str) -> tuple[str, str]:
-    """Code and text of the last attempt that failed, as SQL shows them; empty before."""
+def failure_of(daemon: RealDaemon, invocation_id: str) -> tuple[str, str]:
+    """Code and text of the last attempt that failed, which SQL shows between two attempts."""
     query = f"""SELECT last_failure_error_code AS code, last_failure AS failure
                 FROM sys_invocation WHERE id = '{invocation_id}'"""
-    answer = httpx.post(
-        f"{daemon.admin}/query", json={"query": query}, headers={"accept": "application/json"}
-    )
-    (row,) = answer.raise_for_status().json()["rows"]
-    return row.get("code") or "", row.get("failure") or ""
+
+    def told() -> tuple[str, str] | None:
+        answer = httpx.post(
+            f"{daemon.admin}/query", json={"query": query}, headers={"accept": "application/json"}
+        )
+        (row,) = answer.raise_for_status().json()["rows"]
+        return (row["code"], row["failure"]) if row.get("code") else None
+
+    return eventually(told)
 
 
 def serves(daemon: RealDaemon) -> bool:
@@ -286,15 +290,11 @@ def test_a_malformed_message_fails_its_attempt_and_nothing_else(
     """state-machine.md 10; service-protocol.md 3.1, 4.4; B10."""
     case = CASES[name]
     invocation_id = send(daemon, name)
-    code, text = eventually(lambda: told(last_failure(daemon, invocation_id)))
+    code, text = failure_of(daemon, invocation_id)
     assert code == case.code
     assert case.words in text
     assert serves(daemon)
     assert misbehaving.failures == []
-
-
-def told(failure: tuple[str, str]) -> tuple[str, str] | None:
-    return failure if failure[0] else None
 
 
 @pytest.mark.slow
@@ -306,13 +306,14 @@ def test_a_daemon_that_was_killed_lives_with_all_of_them(
         register(before, misbehaving)
         invocations = {name: send(before, name) for name in CASES}
         for invocation_id in invocations.values():
-            eventually(lambda wanted=invocation_id: told(last_failure(before, wanted)))  # type: ignore[misc]  # bound at once
+            failure_of(before, invocation_id)
         before.kill()
     misbehaving.attempts.clear()
     with RealDaemon(short_path) as after:
         # Twice each: the second attempt is made by the process that had recovered from the first.
         eventually(lambda: all(misbehaving.attempts[name] >= 2 for name in CASES))
-        codes = {name: last_failure(after, invocations[name])[0] for name in CASES}
+        failures = {name: failure_of(after, invocations[name]) for name in CASES}
+        codes = {name: code for name, (code, _) in failures.items()}
         assert codes == {name: case.code for name, case in CASES.items()}
         assert serves(after)
         assert "defect" not in after.log()
