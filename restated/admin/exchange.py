@@ -202,6 +202,5 @@ def deployment_in_path(request: Request) -> str:
 
 
 def bad_id_reason(error: ids.IdError) -> str:
-    """How this API words a malformed id: it tells only a wrong version apart."""
-    reason = str(error)
-    return reason if reason == "unrecognized codec version" else "bad format"
+    """How this API words a malformed id: as every other place that reads ids does."""
+    return str(error)
