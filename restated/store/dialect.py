@@ -399,7 +399,7 @@ class _Statement:
             columns = new_columns
         shown = folded(alias.this) if alias is not None and alias.this else ""
         if not shown:  # SQLite needs a name to qualify columns with
-            shown = f"{UNNAMED_PREFIX}{self._table_count}"
+            shown = _kept_qualifier(node) or f"{UNNAMED_PREFIX}{self._table_count}"
             node.set("alias", exp.TableAlias(this=exp.to_identifier(shown, quoted=True)))
         else:
             _check_name(shown)
@@ -450,6 +450,21 @@ class _Statement:
             _coerce_side(node.args[side], have, columns)
         self._order(node, _of_columns(outer, columns))
         return columns
+
+
+def _kept_qualifier(node: exp.Subquery) -> str:
+    """The name that columns of a query without an alias are still known by, outside of it.
+
+    That of the one thing that it selects from; empty where it could clash with another.
+    """
+    query, place = node.this, node.parent
+    if not isinstance(place, exp.From) or not isinstance(query, exp.Select):
+        return ""
+    from_, outside = query.args.get("from_"), place.parent
+    has_joins = query.args.get("joins") or (outside is not None and outside.args.get("joins"))
+    if from_ is None or has_joins or from_.this.args.get("joins") or node.args.get("joins"):
+        return ""
+    return str(from_.this.alias)
 
 
 def _coerce_side(

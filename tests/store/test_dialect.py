@@ -32,6 +32,11 @@ ANSWERS: tuple[tuple[str, dict[str, Any]], ...] = (
         " FROM (VALUES (NULL, 2), (5, NULL)) AS t(a, b)",
         {"l": 5, "e": 2},
     ),
+    (
+        "SELECT COUNT(1) FROM (SELECT * FROM sys_invocation inv LIMIT 50000)"
+        " WHERE inv.target_service_name IN ('Greeter') AND status != 'completed'",
+        {"count(Int64(1))": 1},
+    ),
     ("SELECT first_value(a) OVER (ORDER BY a) AS f FROM (VALUES (3)) AS t(a)", {"f": 3}),
     (
         "SELECT 'x' = 'X' AS a, 'x' ILIKE 'X' AS b, 'x' LIKE 'X' AS c",
