@@ -97,6 +97,8 @@ def test_c63_recovery_makes_no_second_timer_of_a_deadline_that_did_not_move() ->
         timers = list(world.store.scan(Timer))
         for _ in range(3):
             await world.crash(down_s=1)
+            world.peers[-1].fail()
+            await trio.sleep(0.5)
             assert list(world.store.scan(Timer)) == timers
         await trio.sleep(20)
         assert world.outcome(invocation_id) == b"awake"

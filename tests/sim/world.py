@@ -113,6 +113,7 @@ class SimWorld:
         self.commits = 0
         self.crashes = 0
         self.down_s = 0.0  # how long the next crash lasts
+        self.told_late_s = 0.0  # how long after it is durable a commit returns
         self._crash_at: tuple[int, When] | None = None
         register(self.store, deployment())
         self._commit = self.store.commit
@@ -158,6 +159,8 @@ class SimWorld:
         committed = await self._commit(writes)
         if is_now:
             raise Crash
+        if self.told_late_s:
+            await trio.sleep(self.told_late_s)
         return committed
 
     def _cut_connections(self) -> None:
