@@ -104,6 +104,8 @@ def on_failed(step: Step, event: AttemptFailed) -> Reply:
         invocation = _counted(invocation, error)
     else:
         invocation = replace(invocation, last_failure=msgspec.msgpack.encode(error))
+    started_at_ms = step.now_ms if event.started_at_ms is None else event.started_at_ms
+    invocation = replace(invocation, last_start_at_ms=started_at_ms)
     if event.behavior == "fail":
         _end_with_error(step, invocation, error)
     elif event.behavior == "pause":

@@ -138,7 +138,8 @@ class AttemptFailed(AttemptEvent):
 
     `retry_after_ms` (Error.next_retry_delay, Retry-After) is used as is and spends no budget.
     `counts` is False for failures before the deployment was reached (RT0011, RT0013): they are
-    not counted in Start.retry_count_since_last_stored_entry.
+    not counted in Start.retry_count_since_last_stored_entry. `started_at_ms` is when the attempt
+    began; None when it did not get so far.
     """
 
     error: AttemptError
@@ -147,6 +148,7 @@ class AttemptFailed(AttemptEvent):
     behavior: Literal["retry", "pause", "fail"] = "retry"
     retry_after_ms: int | None = None
     counts: bool = True
+    started_at_ms: int | None = None
 
 
 class AttemptEnded(AttemptEvent):

@@ -360,6 +360,7 @@ class Attempt:
                 around.rng.below(1001),
                 behavior,
                 retry_after_ms,
+                started_at_ms=self.started_at_ms,
             )
         )
 
@@ -394,6 +395,7 @@ class Attempt:
                 AttemptError(500, message, AttemptCode.INTERNAL),
                 self.choice.settings.retry,
                 self._around.rng.below(1001),
+                started_at_ms=self.started_at_ms,
             )
         )
 
