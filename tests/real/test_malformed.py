@@ -289,12 +289,15 @@ def test_a_malformed_message_fails_its_attempt_and_nothing_else(
 ) -> None:
     """state-machine.md 10; service-protocol.md 3.1, 4.4; B10."""
     case = CASES[name]
-    invocation_id = send(daemon, name)
-    code, text = failure_of(daemon, invocation_id)
-    assert code == case.code
-    assert case.words in text
-    assert serves(daemon)
-    assert misbehaving.failures == []
+    try:
+        invocation_id = send(daemon, name)
+        code, text = failure_of(daemon, invocation_id)
+        assert code == case.code
+        assert case.words in text
+        assert serves(daemon)
+        assert misbehaving.failures == []
+    finally:
+        print(daemon.log()[-10_000:])
 
 
 @pytest.mark.slow
