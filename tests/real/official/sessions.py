@@ -72,7 +72,7 @@ _VARYING: Final = (
     (r"\w{3} \d\d? \w{3} \d{4} [\d:]{8} \+00:00", "<time>"),
     (r"\d{4}-\d\d-\d\d [\d:.]+ \+00:00", "<time>"),
     (rf"{_SPAN}(?:(?:,| and) {_SPAN})*", "<span>"),
-    (r"invoked (?:<span> ago|now|just now)", "invoked <span>"),
+    (r"\bnow ago\b", "<span> ago"),
     (r"took [\d.]+\w+", "took <span>"),
     (r"Retried \d+ time", "Retried <n> time"),
     (r"Idempotency key: +\S+", "Idempotency key: <key>"),
@@ -80,6 +80,10 @@ _VARYING: Final = (
     (r"\((?:exists|does not exist)\)", "(<exists>)"),
     (r"(Config Dir|Environment File|Config File) +.+ \(", r"\1 <path> ("),
     (r" Target +[\w-]+linux[\w-]*", " Target <platform>"),
+    (r"[ →↓↗]*[→↓↗]", ""),  # the logo
+    (r"\[\w+(?:, \w+)+\] *$", "[<keys>]"),
+    # Decided otherwise: a wrong query is the client's mistake.
+    (r"(?:500 Internal Server Error|400 Bad Request)(?= at '\S+/v4/query')", "<refused>"),
     (r"\(version v\d+\)", "(version <n>)"),
     (r"( no +)\d+( +<time>)", r"\1<n>\2"),
     # Of several completed invocations of a key any may be shown.
@@ -88,9 +92,12 @@ _VARYING: Final = (
 )
 # Rows continue in the next line: the first continuation stands in the row itself.
 _CONTINUED: Final = (
-    (r"(?m) (- \w+ \[\d+\]) *$", r"\n \1"),
+    (r"(?m)^(.*\S.*?) (- \w+ \[\d+\]) *$", r"\1\n \2"),
     (r"(?m)(\[\w+\] .* http://\S+) +(\w+) *$", r"\1\n\2"),
 )
+# Titles, headers and rows that continue begin a paragraph; titles and headers are one.
+_ALONE: Final = re.compile(r"^(?:[A-Z][A-Z-]+(?: [A-Z-]+)+|[^a-z]*[A-Z]\w*(?: \w+)*:|--)$")
+_BEGINS: Final = re.compile(r"^(?:http://|\[\w+\] )")
 _KEYS_SHOWN: Final = re.compile(r"^(?:V1|V2|A1|Q1|Ann|Bob|Bob-neighbour) \d ")
 
 
@@ -100,12 +107,16 @@ def comparable(text: str, names: Mapping[str, str]) -> list[list[str]]:
         text = text.replace(invocation_id, name)
     text = re.sub(_ID, "<id>", text)
     for pattern, replacement in (*_VARYING, *_CONTINUED):
-        text = re.sub(pattern, replacement, text)
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     paragraphs: list[list[str]] = [[]]
     for line in text.splitlines():
         words = " ".join(line.split())
         if not words:
             paragraphs.append([])
+        elif _ALONE.match(words) is not None:
+            paragraphs += [[words], []]
+        elif _BEGINS.match(words) is not None:
+            paragraphs.append([words])
         elif _KEYS_SHOWN.match(words) is None:  # any five of the keys are shown
             paragraphs[-1].append(words)
     return sorted(sorted(lines) for lines in paragraphs if lines)

@@ -1,0 +1,205 @@
+"""The official CLI works unmodified: what it prints against us is what it printed before.
+
+Needs the CLI: the environment variable `RESTATE_CLI` names it, or npm installs it.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.daemon.running import clean_environment
+from tests.real.official.sessions import (
+    Session,
+    comparable,
+    names_in,
+    names_of_ids,
+    recorded,
+    translated,
+)
+from tests.real.official.shop import LONG_MS, Shop, open_shop
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+VERSION: Final = "1.7.12"
+AGED_S: Final = 11.0  # younger attempts and suspensions are shown without notes
+COMMAND_S: Final = 60
+INSTALL_S: Final = 300
+SESSIONS: Final = recorded()
+RECORDED_SERVICES: Final = "http://127.0.0.1:29480"
+
+
+def _installed(directory: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no official CLI: RESTATE_CLI is not set, there is no npm")
+    package = f"@restatedev/restate@{VERSION}"
+    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(directory), package]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+    found = sorted(directory.glob("node_modules/@restatedev/restate-*/bin/restate"))
+    if not found:
+        pytest.skip(f"no official CLI: npm does not install {package}: {done.stderr[-300:]}")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The official CLI."""
+    named = os.environ.get("RESTATE_CLI")
+    return Path(named) if named else _installed(tmp_path_factory.mktemp("npm"))
+
+
+class Cli:
+    """The official CLI at a daemon, with a home of its own."""
+
+    def __init__(self, binary: Path, admin: str, home: Path) -> None:
+        self._binary = binary
+        self._home = home
+        self._environment = clean_environment() | {
+            "HOME": str(home), "RESTATE_ADMIN_URL": admin, "DO_NOT_TRACK": "1", "NO_COLOR": "1",
+        }  # fmt: skip
+
+    def run(self, command: str, **variables: str) -> Session:
+        """Run a command line."""
+        done = subprocess.run(
+            [str(self._binary), *shlex.split(command)],
+            env=self._environment | variables,
+            cwd=self._home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        return Session(command, done.returncode, done.stdout, done.stderr)
+
+    def out(self, command: str, **variables: str) -> str:
+        """What a command that succeeds prints."""
+        done = self.run(command, **variables)
+        assert done.exit == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+class Replay:
+    """Every recorded command, run once and in order."""
+
+    def __init__(self, cli: Cli, shop: Shop, forgotten: str) -> None:
+        self.theirs = names_in(SESSIONS)
+        deployments = cli.out("deployments list")
+        self.ours = names_of_ids(cli.out("invocations list --all"), deployments)
+        self.ours[forgotten] = "<forgotten>"
+        self.done = [cli.run(self._command(one, shop)) for one in SESSIONS]
+
+    def _command(self, session: Session, shop: Shop) -> str:
+        command = translated(session.command, self.ours, self.theirs)
+        return command.replace(RECORDED_SERVICES, shop.services)
+
+
+@pytest.fixture(scope="module")
+def replay(binary: Path) -> Iterator[Replay]:
+    """The recorded commands against a daemon in the recorded state."""
+    with tempfile.TemporaryDirectory(prefix="rd-") as path, Shop(Path(path)) as shop:
+        forgotten = open_shop(shop)
+        time.sleep(AGED_S)
+        yield Replay(Cli(binary, shop.daemon.admin, Path(path)), shop, forgotten)
+
+
+@pytest.mark.parametrize(
+    "number", range(len(SESSIONS)), ids=[f"{n}-{one.command}" for n, one in enumerate(SESSIONS)]
+)
+def test_a_recorded_command_prints_what_it_printed(replay: Replay, number: int) -> None:
+    """cli.md: output, error output and exit status of every recorded command."""
+    wanted, found = SESSIONS[number], replay.done[number]
+    is_any = wanted.command.startswith("sql")  # LIMIT without ORDER BY: any rows
+    theirs, ours = ({}, {}) if is_any else (replay.theirs, replay.ours)
+    assert comparable(found.stdout, ours) == comparable(wanted.stdout, theirs)
+    assert comparable(found.stderr, ours) == comparable(wanted.stderr, theirs)
+    assert found.exit == wanted.exit
+
+
+@pytest.fixture(scope="module")
+def place(binary: Path) -> Iterator[tuple[Cli, Shop]]:
+    """The CLI and a shop in which nothing happened yet."""
+    with tempfile.TemporaryDirectory(prefix="rd-") as path, Shop(Path(path)) as shop:
+        shop.register("/")
+        yield Cli(binary, shop.daemon.admin, Path(path)), shop
+
+
+def test_invocations_are_paused_resumed_cancelled(place: tuple[Cli, Shop]) -> None:
+    """cli.md, invocations: on one that runs."""
+    cli, shop = place
+    one = shop.until(shop.send("TicketDesk/nap", LONG_MS), "running")
+    assert "Paused 1 invocations" in cli.out(f"-y invocations pause {one}")
+    shop.until(one, "paused")
+    assert "Resumed 1 invocations" in cli.out(f"-y invocations resume {one}")
+    shop.until(one, "running")
+    assert "Cancelled 1 invocations" in cli.out(f"-y invocations cancel {one}")
+    shop.until(one, "completed")
+
+
+def test_invocations_are_killed_restarted_purged(place: tuple[Cli, Shop]) -> None:
+    """cli.md, invocations: on targets, with and without a key."""
+    cli, shop = place
+    held = shop.until(shop.send("TicketObject/k/block", LONG_MS), "running")
+    assert "Killed 1 invocations" in cli.out("-y invocations kill TicketObject/k")
+    shop.until(held, "completed")
+    quoted = shop.until(shop.send("TicketDesk/quote", {"n": 1}), "completed")
+    assert "Restarted 1 invocations" in cli.out(f"-y invocations restart-as-new {quoted}")
+    again = shop.until_called("TicketDesk/quote", 2, "completed")
+    assert quoted in again
+    assert "Purged 2 invocations" in cli.out("-y invocations purge TicketDesk/quote")
+    assert [shop.status_of(one) for one in again] == ["", ""]
+
+
+def test_state_is_read_edited_cleared(place: tuple[Cli, Shop], tmp_path: Path) -> None:
+    """cli.md, state: with an editor that is a program."""
+    cli, shop = place
+    shop.until(shop.send("TicketObject/s/fill", {"n": 1, "name": "Sue"}), "completed")
+    assert cli.out("state get -p TicketObject s").strip() == '{"n":1,"name":"Sue"}'
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nexec sed -i s/Sue/Zoe/ "$@"\n')
+    editor.chmod(0o700)
+    cli.out("-y state edit TicketObject s", EDITOR=str(editor), VISUAL=str(editor))
+    assert cli.out("state get -p TicketObject s").strip() == '{"n":1,"name":"Zoe"}'
+    assert "Enqueued successfully" in cli.out("-y state clear TicketObject/s")
+    assert cli.out("state get -p TicketObject s").strip() == "{}"
+
+
+def test_a_service_is_configured(place: tuple[Cli, Shop]) -> None:
+    """cli.md, services config: view shows what patch set."""
+    cli, _ = place
+    cli.out("-y services config patch TicketDesk --abort-timeout 3m --public false")
+    shown = cli.out("services config view TicketDesk")
+    assert "Abort timeout:  3m" in shown
+    assert "Public:  false" in shown
+    cli.out("-y services config patch TicketDesk --public true")
+
+
+def test_a_deployment_is_registered_described_removed(place: tuple[Cli, Shop]) -> None:
+    """cli.md, deployments: one that nothing is pinned to."""
+    cli, shop = place
+    assert "TicketPlain" in cli.out(f"-y deployments register {shop.services}/reqresp")
+    added = str(
+        shop.rows("SELECT deployment_id FROM sys_service WHERE name = 'TicketPlain'")[0][
+            "deployment_id"
+        ]
+    )
+    assert "TicketPlain" in cli.out(f"deployments describe {added}")
+    cli.out(f"-y deployments remove {added} --force")
+    assert added not in cli.out("deployments list")
+
+
+def test_queries_are_answered(place: tuple[Cli, Shop]) -> None:
+    """cli.md, sql: as a table from Arrow, as JSON."""
+    cli, shop = place
+    one = shop.until(shop.send("TicketDesk/refuse", ""), "completed")
+    query = f"SELECT id, completion_failure AS why FROM sys_invocation WHERE id = '{one}'"
+    assert cli.out(f'sql "{query}"').split() == ["ID", "WHY", one, "[409]", "sold", "out"]
+    shown = cli.out(f'sql --json "{query}"').strip()
+    assert shown == f'[{{"id":"{one}","why":"[409] sold out"}}]'
