@@ -28,7 +28,9 @@ from restated.model.records import (
 )
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
+from restated.protocol.spliced import LARGE_BYTES, around
 
+INPUT_VALUE = (14, 1)  # the fields around the content of InputCommandMessage
 TIME_MS_MAX = 2**63 - 1  # what a row can keep; later deadlines never come (C58)
 
 
@@ -153,10 +155,13 @@ def _create(step: Step, event: Invoke) -> Reply:
 
 
 def _input(event: Invoke) -> bytes:
-    return pb.InputCommandMessage(
-        headers=[pb.Header(key=key, value=value) for key, value in event.headers],
-        value=pb.Value(content=event.payload),
-    ).SerializeToString()
+    message = pb.InputCommandMessage(
+        headers=[pb.Header(key=key, value=value) for key, value in event.headers]
+    )
+    if len(event.payload) >= LARGE_BYTES:
+        return around(message.SerializeToString(), INPUT_VALUE, event.payload)
+    message.value.CopyFrom(pb.Value(content=event.payload))
+    return message.SerializeToString()
 
 
 def _is_same_target(existing: Invocation, event: Invoke) -> bool:

@@ -31,6 +31,10 @@ from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from restated.protocol.failures import failure_of, wire_failure
 from restated.protocol.readable import awaited_json
+from restated.protocol.spliced import LARGE_BYTES, around, inside
+
+NOTIFICATION_VALUE = (5, 1)  # the fields around the content of NotificationMessage
+OUTPUT_VALUE = (14, 1)  # and of OutputCommandMessage
 
 COMPLETION_TYPES: dict[CompletionKind, int] = {
     message.completion: message.code
@@ -85,13 +89,28 @@ def settle(
     step: Step, invocation: Invocation, completion: Completion, result: pb.NotificationMessage
 ) -> Invocation:
     """Complete an open command. The caller has checked that it is open."""
-    assert completion.entry_index is None, "B4: a completion is attached once"
     result.completion_id = completion.completion_id
-    index = invocation.journal_length
-    changed = notify(
-        step, invocation, COMPLETION_TYPES[completion.kind], result.SerializeToString()
-    )
     polarity: Polarity = "failure" if result.HasField("failure") else "success"
+    return _settle(step, invocation, completion, result.SerializeToString(), polarity)
+
+
+def settle_with(
+    step: Step, invocation: Invocation, completion: Completion, result: Result
+) -> Invocation:
+    """Complete an open command with what a run, a callee or a promise gave."""
+    if isinstance(result, bytes) and len(result) >= LARGE_BYTES:
+        head = pb.NotificationMessage(completion_id=completion.completion_id).SerializeToString()
+        payload = around(head, NOTIFICATION_VALUE, result)
+        return _settle(step, invocation, completion, payload, "success")
+    return settle(step, invocation, completion, notification(result))
+
+
+def _settle(
+    step: Step, invocation: Invocation, completion: Completion, payload: bytes, polarity: Polarity
+) -> Invocation:
+    assert completion.entry_index is None, "B4: a completion is attached once"
+    index = invocation.journal_length
+    changed = notify(step, invocation, COMPLETION_TYPES[completion.kind], payload)
     step.put(replace(completion, entry_index=index, polarity=polarity))
     return changed
 
@@ -107,6 +126,10 @@ def notification(result: Result) -> pb.NotificationMessage:
 
 def output_of(entry: Entry) -> Outcome:
     """What an Output command says."""
+    if len(entry.payload) >= LARGE_BYTES:
+        value = inside(entry.payload, OUTPUT_VALUE)
+        if value is not None:
+            return value
     output = pb.OutputCommandMessage.FromString(entry.payload)
     if output.HasField("failure"):
         return failure_of(output.failure)

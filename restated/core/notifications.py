@@ -14,7 +14,7 @@ from restated.core.accept import start, start_or_enqueue
 from restated.core.awaits import evaluate, restored, stored
 from restated.core.effects import Done, Ignored, Reply
 from restated.core.events import Cancel, Complete, Result, RunProposed, Signal, TimerFired
-from restated.core.journal import notification, notify, settle
+from restated.core.journal import notification, notify, settle_with
 from restated.core.pausing import has_room, stop_full
 from restated.core.pieces import OUTBOX_OWNER, remove_more, send_postponed
 from restated.core.view import Step, current
@@ -41,7 +41,7 @@ def on_complete(step: Step, event: Complete) -> Reply:
     if not has_room(step, invocation):
         stop_full(step, invocation)
         return Ignored("the journal is full")
-    changed = settle(step, invocation, completion, notification(event.result))
+    changed = settle_with(step, invocation, completion, event.result)
     step.changed(changed, "notification", completion_id=event.completion_id)
     wake_if_ready(step, changed)
     return Done()
@@ -58,7 +58,7 @@ def on_run_proposed(step: Step, event: RunProposed) -> Reply:
     if not has_room(step, invocation):
         stop_full(step, invocation)
         return Ignored("the journal is full")
-    changed = settle(step, invocation, completion, notification(event.result))
+    changed = settle_with(step, invocation, completion, event.result)
     step.changed(changed, "notification", completion_id=event.completion_id)
     return Done()
 

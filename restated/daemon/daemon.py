@@ -54,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         log.info("settings of the reference without a meaning here names=%s", settings.ignored)
     system.prepare_process()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    system.return_large_blocks()
     status = START_FAILED
     try:
         status = trio.run(main, settings, environment)

@@ -6,6 +6,7 @@ Does not: sockets inherited from systemd (sockets.py), log lines (logs.py).
 The only room besides the store's threads where the banned calls are allowed (`pyproject.toml`).
 """
 
+import ctypes
 import errno
 import os
 import resource
@@ -25,9 +26,22 @@ RANDOM_BYTES: Final = 4_096  # one system call for about two hundred ids
 BACKLOG: Final = 1_024
 DIRECTORY_MODE: Final = 0o750
 DESCRIPTORS_KEPT: Final = 256  # for the store, deployments, logs
+LARGE_BLOCK_BYTES: Final = 1 << 20
+_M_MMAP_THRESHOLD: Final = -3  # <malloc.h>
 
 
 T = TypeVar("T")
+
+
+def return_large_blocks() -> None:
+    """Have freed memory of large payloads go back to the system at once.
+
+    glibc raises its threshold for blocks of their own to 32 MiB once the first such block was
+    freed; later ones then stay in the heap behind whatever was allocated after them (M1).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 class SystemClock:

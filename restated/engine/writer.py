@@ -33,6 +33,9 @@ Then = Callable[[Reply | None], None]
 """Called after the commit, in queue order; None when a defect dropped the event. Must not raise."""
 
 
+APPLIED: Final = Event()  # stands for the event of a ticket that has been applied
+
+
 class Ticket:
     """A place in the queue; settled after the commit that covers its event."""
 
@@ -51,6 +54,7 @@ class Ticket:
         """Note what the event caused; nobody sees it before the commit."""
         self._reply = reply
         self.effects = effects
+        self.event = APPLIED  # its payload is in the rows; held twice it would count twice (M3)
 
     def settle(self) -> None:
         """The event is durable, or was dropped by a defect: tell whoever waits."""
@@ -132,12 +136,16 @@ class Writer:
     async def run(self) -> NoReturn:
         """Collect, apply, commit, release, for ever. StoreFailedError leaves it: fail-stop."""
         while True:
-            tickets = await self._collect()
-            await self._store.prefetch([ticket.event for ticket in tickets])
-            batch = Overlay(self._store)
-            self._in_flight = self._apply_all(batch, tickets, self._clock.wall_ms())
-            committed = await self._store.commit(batch.writes())
-            self._release(committed)
+            await self._run_batch()  # whose rows are forgotten while nothing is to be done
+
+    async def _run_batch(self) -> None:
+        tickets = await self._collect()
+        await self._store.prefetch([ticket.event for ticket in tickets])
+        batch = Overlay(self._store)
+        self._in_flight = self._apply_all(batch, tickets, self._clock.wall_ms())
+        committed = await self._store.commit(batch.writes())
+        del batch, tickets
+        self._release(committed)
 
     async def drain(self) -> None:
         """Return when everything posted so far is durable and released."""

@@ -13,6 +13,7 @@ import logging
 import os
 from datetime import UTC, datetime
 from http import HTTPStatus
+from io import BytesIO
 from typing import Final
 
 import trio
@@ -183,6 +184,8 @@ class Connection:
         self.waiting_since_ms = NEVER_MS
         keeps_alive = head.keeps_alive and not self.is_stopping and body.skip()
         await self._send(self._rendered(response, head, keeps_alive=keeps_alive))
+        if _goes_apart(response, head):
+            await self._send(response.body)
         if not keeps_alive and not body.is_complete:
             await self._linger()
         return keeps_alive
@@ -267,17 +270,15 @@ class Connection:
 
     async def _send(self, data: bytes) -> None:
         """Send all; the deadline of a peer that does not read starts again each 256 KiB (M4)."""
+        sent = 0
         if self._descriptor >= 0 and not self._buffer:
-            data = data[self._send_now(data) :]
-            if not data:
+            sent = self._send_now(data)
+            if sent == len(data):
                 return
         send_ms = self._limits.send_s * 1000
         self.deadline_ms = self.now_ms() + send_ms
-        if len(data) <= SEND_BYTES:
-            await self._stream.send_all(data)
-            return
         view = memoryview(data)
-        for start in range(0, len(data), SEND_BYTES):
+        for start in range(sent, len(data), SEND_BYTES):
             await self._stream.send_all(view[start : start + SEND_BYTES])
             self.deadline_ms = self.now_ms() + send_ms
 
@@ -306,7 +307,9 @@ class Connection:
             lines.append("connection: keep-alive\r\n")
         lines.append("\r\n")
         octets = "".join(lines).encode("latin-1", "replace")
-        return octets if head.method == "HEAD" else octets + response.body
+        if head.method == "HEAD" or _goes_apart(response, head):
+            return octets
+        return octets + response.body
 
     def _bare(self, status: int) -> bytes:
         return (
@@ -328,6 +331,11 @@ class Connection:
             self._watch_scope.cancel()
         await self._watch_ended.wait()
         self._watch_ended = self._watch_scope = None
+
+
+def _goes_apart(response: Response, head: Head) -> bool:
+    """A large body is not copied behind its head (M3)."""
+    return len(response.body) > SEND_BYTES and head.method != "HEAD"
 
 
 class _Http1Body:
@@ -371,13 +379,14 @@ class _Http1Body:
         if connection.arrived >= count:
             return connection.take(count)
         started_ms = connection.now_ms()
-        body = bytearray()
-        while len(body) < count:
-            body += await connection.receive_body(started_ms, len(body))
-        if len(body) > count:
-            connection.put_back(bytes(memoryview(body)[count:]))
-            del body[count:]
-        return bytes(body)
+        body = BytesIO()  # unlike a bytearray it gives its bytes away without a copy (M3)
+        while (size := body.tell()) < count:
+            body.write(await connection.receive_body(started_ms, size))
+        if size > count:
+            body.seek(count)
+            connection.put_back(body.read())
+            body.truncate(count)
+        return body.getvalue()
 
     async def _read_chunked(self, bytes_max: int, share: Share) -> bytes:
         connection = self._connection

@@ -62,7 +62,7 @@ class Pages:
 
     def __iter__(self) -> Iterator[Entry]:
         """Exactly the known entries in order; fewer only after `on_short` was called."""
-        page = self._first
+        page, self._first = self._first, ()
         index = 0
         while index < self._known:
             for entry in page[: self._known - index]:
@@ -74,6 +74,8 @@ class Pages:
             if index == self._known:
                 break
             if page:
+                page = ()
+                del entry  # both before more is read: no large entry beside the next one (M3)
                 with self._store.snapshot() as view:
                     page, page_bytes = read_page(view, self._number, index - 1 if index else None)
                 if self._on_page is not None:

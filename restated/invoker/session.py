@@ -115,7 +115,10 @@ class Session:
             if len(entry.payload) > CHUNK_BYTES:
                 pending.append(frame_header(entry.type, len(entry.payload)))
                 yield b"".join(pending)
-                yield entry.payload
+                payload = entry.payload
+                del entry  # what is sent is all that may keep it while the next one is read (M3)
+                yield payload
+                del payload
                 pending, pending_bytes = [], 0
                 continue
             encoded = frame(entry.type, entry.payload)

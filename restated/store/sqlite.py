@@ -14,6 +14,7 @@ thread, where it does not hold up timers (D3).
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import starmap
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,7 +23,7 @@ from typing import Final, NoReturn, TypeVar
 
 import apsw
 import trio
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from restated.core.effects import Clear, Delete, Put, Write
 from restated.core.events import Event
@@ -52,7 +53,11 @@ INLINE_COMMIT_MS_MAX: Final = 1.0  # mean of the last commits
 SLOW_COMMIT_MS: Final = 20.0  # one such commit sends the following to the thread
 SLOW_PERIOD_MS: Final = 10_000.0
 LARGE_BATCH_BYTES: Final = 1 << 20  # statements of a larger batch run in the thread, too
+HUGE_BATCH_BYTES: Final = 8 << 20  # its pages would fill the cache, and are seldom read again
+HUGE_BATCH_CACHE: Final = -2_048  # in KiB, as SQLite counts: the pages go to the WAL at once
 _MEAN_OVER: Final = 32
+
+_ExecuteMany = Callable[[str, list[tuple[Column, ...]]], object]
 
 
 class _Worker:
@@ -92,6 +97,7 @@ class _Worker:
     def _loop(self) -> None:
         while (turn := self._queue.get()) is not None:
             turn()
+            del turn  # and with it the rows of its batch
 
 
 class SqliteStore:
@@ -203,8 +209,10 @@ class SqliteStore:
                 await self._move_rest()
             if self._is_single:
                 self._apply_and_commit(writes)
-            elif _payload_bytes(writes) > LARGE_BATCH_BYTES:
-                await self._in_commit_thread(lambda: self._apply_and_commit(writes))
+            elif (payload_bytes := _payload_bytes(writes)) > LARGE_BATCH_BYTES:
+                is_huge = payload_bytes > HUGE_BATCH_BYTES
+                commit = self._commit_huge if is_huge else self._apply_and_commit
+                await self._in_commit_thread(lambda: commit(writes))
             else:
                 self._apply(writes)
                 if self._commits_inline(len(writes)):
@@ -218,8 +226,18 @@ class SqliteStore:
             self._wants_checkpoint.set()
         return Committed(self.sequence)
 
-    def _apply(self, writes: Sequence[Write]) -> None:
-        execute_many = self._writer.connection.executemany
+    def _commit_huge(self, writes: Sequence[Write]) -> None:
+        """With little of the cache, so that the batch takes memory for itself only (M3)."""
+        connection = self._writer.connection
+        connection.execute("PRAGMA shrink_memory")
+        connection.pragma("cache_size", HUGE_BATCH_CACHE)
+        # A statement that is kept would keep its last bindings, too.
+        self._apply(writes, partial(connection.executemany, can_cache=False))
+        self._finish()
+        connection.pragma("cache_size", -(self._limits.cache_bytes >> 10))
+
+    def _apply(self, writes: Sequence[Write], execute_many: _ExecuteMany | None = None) -> None:
+        execute_many = execute_many or self._writer.connection.executemany
         self._writer.connection.execute("BEGIN IMMEDIATE")
         statement = ""
         bindings: list[tuple[Column, ...]] = []
@@ -432,6 +450,7 @@ async def open_sqlite(
     try:
         filename = str(directory / DATABASE_NAME)
         writer = startup.connect(filename, limits, exclusive=single_connection, vfs=vfs)
+        beside = replace(limits, cache_bytes=limits.reader_cache_bytes)
         opened.append(writer)
         startup.recover_log(writer)
         startup.check_file(writer, limits)
@@ -443,7 +462,7 @@ async def open_sqlite(
             opened.append(
                 writer
                 if single_connection
-                else startup.connect(filename, limits, exclusive=False, vfs=vfs)
+                else startup.connect(filename, beside, exclusive=False, vfs=vfs)
             )
     except (apsw.Error, OSError, StoreRefusedError) as error:
         for connection in opened:

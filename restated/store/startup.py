@@ -55,6 +55,7 @@ class StoreLimits(Record):
     wal_reserve_bytes: int = 4 << 20  # written at start: room for commits on a full disk (D4)
     quick_check_bytes_max: int = 64 << 20  # a larger file is checked by `restated doctor` only
     cache_bytes: int = 64 << 20
+    reader_cache_bytes: int = 16 << 20  # journals are read once, SQL reads in a process of its own
     page_bytes: int = PAGE_BYTES
     inline_writes_max: int = 64  # a larger batch commits in a thread (sqlite.py says why)
 

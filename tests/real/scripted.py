@@ -59,6 +59,10 @@ class Attempt:
         """Bytes of the answer's body, within the window that the server opened."""
         await self._connection.act(lambda h2: h2.send_data(self._stream_id, octets))
 
+    async def pour(self, octets: bytes) -> None:
+        """Bytes of the answer's body, as the server opens the window; dropped once it resets."""
+        await self._connection.pour(self._stream_id, octets)
+
     async def finish(self) -> None:
         """End the answer."""
         await self._connection.act(lambda h2: h2.end_stream(self._stream_id))
@@ -135,6 +139,7 @@ class _Connection:
         )
         self._attempts: dict[int, Attempt] = {}
         self._sending = trio.Lock()
+        self._widened = trio.Event()
 
     async def run(self) -> None:
         """Until the server closes it."""
@@ -152,6 +157,22 @@ class _Connection:
         except (h2.exceptions.StreamClosedError, h2.exceptions.ProtocolError):
             return
         await self._flush()
+
+    async def pour(self, stream_id: int, octets: bytes) -> None:
+        """Send all of it, however small the window is."""
+        rest = memoryview(octets)
+        try:
+            while rest:
+                room = self._h2.local_flow_control_window(stream_id)
+                room = min(room, self._h2.max_outbound_frame_size)
+                if room > 0:
+                    self._h2.send_data(stream_id, bytes(rest[:room]))
+                    rest = rest[room:]
+                    await self._flush()
+                else:
+                    await self._widened.wait()
+        except (h2.exceptions.StreamClosedError, h2.exceptions.ProtocolError):
+            return
 
     async def _receive(self) -> bytes:
         try:
@@ -176,6 +197,9 @@ class _Connection:
         elif isinstance(event, h2.events.DataReceived):
             self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             self._attempts[event.stream_id].take(event.data)
+        elif isinstance(event, h2.events.WindowUpdated | h2.events.RemoteSettingsChanged):
+            self._widened.set()
+            self._widened = trio.Event()
         elif isinstance(event, h2.events.StreamEnded):
             self._attempts[event.stream_id].take_item(END_STREAM)
         elif isinstance(event, h2.events.StreamReset):

@@ -54,13 +54,15 @@ def test_every_setting_reads_back(tmp_path: Path) -> None:
     """A4, A.4: on all three connections, or 45 % of power cuts lose acknowledged work."""
     wanted = {
         "journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "cell_size_check": 1,
-        "trusted_schema": 0, "foreign_keys": 1, "page_size": 2048, "cache_size": -65536,
+        "trusted_schema": 0, "foreign_keys": 1, "page_size": 2048,
     }  # fmt: skip
 
     async def check(store: SqliteStore) -> None:
         writer, reader = store._writer.connection, store._reader.connection
         for connection in (writer, reader, store._checkpointer):
             assert {name: connection.pragma(name) for name in wanted} == wanted
+            cache_kib = 65_536 if connection is writer else 16_384
+            assert connection.pragma("cache_size") == -cache_kib
             assert connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, -1) == 0
             assert connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, -1) == 0
 
