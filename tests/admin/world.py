@@ -58,6 +58,8 @@ class Manifests:
         if request.path in self.scripted:
             return self._scripted(request.path, body, receiver)
         uri = request.deployment.uri
+        if request.deployment.transport == "lambda":
+            uri = f"{HOST}/{uri.split(':')[6]}"  # the name of the function
         if not uri.startswith(HOST):
             receiver.on_failed(TransportError("Connection refused (os error 111)"))
             return Silent()
