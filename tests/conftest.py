@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.daemon.running import RealDaemon
 
+pytest.register_assert_rewrite("tests.store.contract")  # no test module, but it asserts
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("nightly", max_examples=5_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -11,11 +11,8 @@ from msgspec.structs import replace
 from restated.store.store import Store
 from tests.sim.disk import Disk
 from tests.sim.memory_store import MemoryStore
-
-pytest.register_assert_rewrite("tests.store.contract")
-
-from tests.store.contract import CONTRACT  # noqa: E402 - after the rewriting is registered
-from tests.store.opening import LIMITS, on_files, on_simulated_disk  # noqa: E402 - same
+from tests.store.contract import CONTRACT
+from tests.store.opening import LIMITS, on_files, on_simulated_disk
 
 Opening = Callable[[Path], AbstractAsyncContextManager[Store]]
 
