@@ -212,3 +212,10 @@ def test_yielded_attempt_begins_again(world: StepWorld) -> None:
     world.apply(AttemptYielded(1, 1, "no memory"))
     assert world.started() == [(first, 2)]
     assert world.row(first).failures_since_command == 0
+
+
+def test_a_failed_attempt_leaves_when_it_began(world: StepWorld) -> None:
+    """sql.md, sys_invocation: `last_start_at` is set while backing off."""
+    invocation_id = world.invoke()
+    world.fail(invocation_id, started_at_ms=world.now_ms - 5)
+    assert world.row(invocation_id).last_start_at_ms == world.now_ms - 5

@@ -67,7 +67,7 @@ def _path_of(address: str) -> str:
 
 # What differs between any two runs, and what stands for it.
 _VARYING: Final = (
-    (r"\x1b?\[(?:\d+;)*\d+m", ""),
+    (r"\x1b\[[\d;]*m|\[(?:\d+;)*\d+m", ""),
     (r"127\.0\.0\.1:\d{2,}", "<address>"),
     (r"\w{3} \d\d? \w{3} \d{4} [\d:]{8} \+00:00", "<time>"),
     (r"\d{4}-\d\d-\d\d [\d:.]+ \+00:00", "<time>"),
