@@ -13,7 +13,6 @@ import logging
 import os
 from datetime import UTC, datetime
 from http import HTTPStatus
-from io import BytesIO
 from typing import Final
 
 import trio
@@ -31,6 +30,7 @@ from restated.ingress.head import (
 from restated.ingress.paths import RequestError
 from restated.ingress.respond import Ingress
 from restated.model.errors import IngressError
+from restated.protocol.gathered import Gathered
 from restated.seams import Clock
 
 RECEIVE_BYTES: Final = 65_536
@@ -379,14 +379,14 @@ class _Http1Body:
         if connection.arrived >= count:
             return connection.take(count)
         started_ms = connection.now_ms()
-        body = BytesIO()  # unlike a bytearray it gives its bytes away without a copy (M3)
-        while (size := body.tell()) < count:
-            body.write(await connection.receive_body(started_ms, size))
-        if size > count:
-            body.seek(count)
-            connection.put_back(body.read())
-            body.truncate(count)
-        return body.getvalue()
+        body = Gathered()
+        while body.size < count:
+            piece = await connection.receive_body(started_ms, body.size)
+            if len(piece) > count - body.size:
+                connection.put_back(piece[count - body.size :])
+                piece = piece[: count - body.size]
+            body.add(piece)
+        return body.value()
 
     async def _read_chunked(self, bytes_max: int, share: Share) -> bytes:
         connection = self._connection

@@ -11,6 +11,7 @@ import struct
 from typing import Final
 
 from restated.model.records import Record
+from restated.protocol.gathered import Gathered
 
 HEADER_BYTES: Final = 8
 MESSAGE_BYTES_MAX: Final = 33_816_576  # 32 MiB of payload and 256 KiB for what surrounds it
@@ -48,18 +49,24 @@ def frame(type_code: int, body: bytes, *, requested_ack: bool = False) -> bytes:
 class FrameDecoder:
     """Cuts a stream into frames. After a `MessageTooLargeError` the stream cannot go on."""
 
-    __slots__ = ("_body_bytes", "_message_bytes_max", "_partial")
+    __slots__ = ("_body", "_body_bytes", "_flags", "_header", "_message_bytes_max", "_type")
 
     def __init__(self, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
         """Refuse messages whose body has `message_bytes_max` bytes or more."""
         self._message_bytes_max = message_bytes_max
-        self._partial = bytearray()  # header and body of the frame that has begun
-        self._body_bytes: int | None = None  # of that frame, once its header is complete
+        self._header = b""  # of the frame that has begun, as long as it is not complete
+        self._body: Gathered | None = None  # of the frame that has begun, behind its header
+        self._type = self._flags = self._body_bytes = 0  # what that header says
 
     @property
     def has_partial(self) -> bool:
         """Whether a frame has begun and is not complete: the stream must not end here."""
-        return bool(self._partial)
+        return bool(self._header) or self._body is not None
+
+    @property
+    def announced_bytes(self) -> int:
+        """The size of the body that has begun and is not complete; 0 between two bodies."""
+        return self._body_bytes if self._body is not None else 0
 
     def receive(self, data: bytes) -> list[Frame]:
         """Take the next bytes of the stream; return the frames they complete, in order.
@@ -67,45 +74,36 @@ class FrameDecoder:
         Raises `MessageTooLargeError` as soon as a header says so, before its body is kept.
         """
         frames: list[Frame] = []
-        offset = self._complete_partial(data, frames) if self._partial else 0
+        offset = 0
+        if self._body is not None:
+            offset = self._complete_body(self._body, data, frames)
+        elif self._header:
+            data, self._header = self._header + data, b""
         end = len(data)
         while end - offset >= HEADER_BYTES:
             type_code, flags, body_bytes = _HEADER.unpack_from(data, offset)
             if body_bytes >= self._message_bytes_max:
                 raise MessageTooLargeError(body_bytes, self._message_bytes_max, tuple(frames))
-            body_offset = offset + HEADER_BYTES
-            next_offset = body_offset + body_bytes
+            offset += HEADER_BYTES
+            next_offset = offset + body_bytes
             if next_offset > end:
-                self._body_bytes = body_bytes
-                break
-            body = data[body_offset:next_offset]
+                self._type, self._flags, self._body_bytes = type_code, flags, body_bytes
+                self._body = Gathered()
+                self._body.add(data[offset:])
+                return frames
+            body = data[offset:next_offset]
             frames.append(Frame(type_code, bool(flags & _REQUESTED_ACK), body))
             offset = next_offset
-        if offset < end:
-            self._partial += data[offset:]
+        self._header = data[offset:]
         return frames
 
-    def _complete_partial(self, data: bytes, frames: list[Frame]) -> int:
-        """Add to the frame that has begun what it lacks; return how much of `data` it took."""
-        partial = self._partial
-        offset = 0
-        if self._body_bytes is None:
-            offset = HEADER_BYTES - len(partial)
-            partial += data[:offset]
-            if len(partial) < HEADER_BYTES:
-                return len(data)
-            self._body_bytes = _HEADER.unpack_from(partial)[2]
-            if self._body_bytes >= self._message_bytes_max:
-                raise MessageTooLargeError(self._body_bytes, self._message_bytes_max, ())
-        lacking = HEADER_BYTES + self._body_bytes - len(partial)
-        partial += data[offset : offset + lacking]
-        offset += lacking
-        if offset > len(data):
+    def _complete_body(self, body: Gathered, data: bytes, frames: list[Frame]) -> int:
+        """Add to the body that has begun what it lacks; return how much of `data` it took."""
+        lacking = self._body_bytes - body.size
+        if len(data) < lacking:
+            body.add(data)
             return len(data)
-        type_code, flags, _ = _HEADER.unpack_from(partial)
-        with memoryview(partial) as view:
-            body = bytes(view[HEADER_BYTES:])
-        frames.append(Frame(type_code, bool(flags & _REQUESTED_ACK), body))
-        self._partial = bytearray()
-        self._body_bytes = None
-        return offset
+        body.add(data[:lacking])
+        self._body = None
+        frames.append(Frame(self._type, bool(self._flags & _REQUESTED_ACK), body.value()))
+        return lacking
