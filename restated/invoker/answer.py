@@ -1,6 +1,6 @@
 """The head of a deployment's answer, accepted or turned into a failure.
 
-Lives here: statuses and content types that fail an attempt, `Retry-After`.
+Lives here: statuses and content types that fail an attempt, `Retry-After`, durations as text.
 Does not: the body (session.py). Source: service-protocol.md 2.1; C68.
 """
 
@@ -92,3 +92,14 @@ def _status_text(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"{status} <unknown status code>"
+
+
+def duration_text(milliseconds: int) -> str:
+    """A duration as operators write it: `10m`, `1h 30m`, `200ms`."""
+    parts = []
+    rest = milliseconds
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts) or "0s"

@@ -28,10 +28,11 @@ from restated.core.events import (
 )
 from restated.engine.catalog import LiveCatalog
 from restated.engine.writer import Writer
-from restated.invoker.answer import header_of, problem_of, retry_after_ms
+from restated.invoker.answer import duration_text, header_of, problem_of, retry_after_ms
 from restated.invoker.checks import ProtocolViolationError
 from restated.invoker.children import CHILD_COMMANDS, child_of, peer_of
 from restated.invoker.choice import CONTENT_TYPES, Choice, request_for
+from restated.invoker.pool import MEMORY_RETRY_MS, NO_MEMORY, Intake, PayloadPool
 from restated.invoker.session import (
     Behavior,
     CommandSent,
@@ -63,7 +64,7 @@ log = logging.getLogger("restated.invoker")
 class Surroundings:
     """What all attempts of one invoker share. The callbacks must not raise."""
 
-    __slots__ = ("arm", "catalog", "clock", "closed", "failed", "hold", "rng", "store", "writer")
+    __slots__ = ("arm", "catalog", "clock", "closed", "failed", "pool", "rng", "store", "writer")
 
     def __init__(
         self, writer: Writer, catalog: LiveCatalog, store: Store, clock: Clock, rng: Rng
@@ -76,16 +77,17 @@ class Surroundings:
         self.arm: Callable[[float], None] = _ignore  # a deadline (monotonic ms) became earlier
         self.closed: Callable[[Attempt], None] = _ignore  # its place is free
         self.failed: Callable[[Attempt, AttemptError], None] = _ignore_failure
-        self.hold: Callable[[int], None] = _ignore  # payload bytes kept for replay: more or less
+        self.pool = PayloadPool()
 
 
 class Attempt:
     """Implements `Receiver`. Created, then opened once; ends by itself or by `stop`."""
 
     __slots__ = (
-        "_around", "_at_end", "_ended", "_exchange", "_half_closed", "_held_bytes", "_interval_ms",
-        "_is_pinned", "_sizes", "_unsettled_bytes", "_withheld", "attempt", "choice",
-        "deadline_ms", "invocation", "number", "phase", "server", "session", "started_at_ms",
+        "_around", "_at_end", "_ended", "_exchange", "_half_closed", "_held_bytes",
+        "_intake", "_interval_ms", "_is_pinned", "_sizes", "_unsettled_bytes", "_withheld",
+        "attempt", "choice", "deadline_ms", "invocation", "number", "phase", "server", "session",
+        "started_at_ms",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings, invocation: Invocation, choice: Choice) -> None:
@@ -110,6 +112,7 @@ class Attempt:
         self._unsettled_bytes = 0
         self._withheld = 0  # bytes received whose window was not given back
         self._held_bytes = 0  # of the replay, taken from the payload pool
+        self._intake = Intake(around.pool, self._on_granted)
         self._at_end: AttemptError | None = None  # the answer is over; what that means if no more
         self._ended = False  # the transport will not call any more
 
@@ -144,6 +147,8 @@ class Attempt:
     def expire(self) -> None:
         """The deadline has passed (service-protocol.md 4.6)."""
         match self.phase:
+            case "live" if self._intake.is_waiting:
+                self._set_deadline(self._interval_ms)  # it is we who make it wait
             case "live" if not self._half_closed:
                 self._half_close()
             case "live":
@@ -164,7 +169,7 @@ class Attempt:
         change = payload_bytes - self._held_bytes
         self._held_bytes = payload_bytes
         self._touch()
-        self._around.hold(change)
+        self._around.pool.replay(change)
 
     def abandon(self) -> None:
         """The journal in the store is shorter than the invocation's row: begin anew (C14)."""
@@ -231,11 +236,27 @@ class Attempt:
             if event is None:
                 break
             self._on_event(event)
+        if self.phase == "live" and self._at_end is None and not self._may_receive():
+            return
         if self._withheld and not self._ended and self._exchange is not None:
             self._exchange.consumed(self._withheld)
         self._withheld = 0
         if self._at_end is not None and self.phase == "live":
             self.fail(self._at_end)
+
+    def _may_receive(self) -> bool:
+        """Whether the rest of the message that is arriving has its place in the payload pool."""
+        verdict, kept_bytes = self._intake.judge(self.session.announced_bytes, self._withheld)
+        if verdict == "waits" and self._exchange is not None:
+            self._exchange.keep(kept_bytes)
+        elif verdict == "refused":
+            retry_after_ms = MEMORY_RETRY_MS + self._around.rng.below(MEMORY_RETRY_MS)
+            self.fail(NO_MEMORY, retry_after_ms=retry_after_ms, counts=False)
+        return verdict == "granted"
+
+    def _on_granted(self) -> None:
+        self._touch()
+        self._pump()
 
     @property
     def _is_behind(self) -> bool:
@@ -347,6 +368,7 @@ class Attempt:
         *,
         behavior: Behavior = "retry",
         retry_after_ms: int | None = None,
+        counts: bool = True,
     ) -> None:
         """Post the failure at once; what the peer still says does not count."""
         around = self._around
@@ -360,6 +382,7 @@ class Attempt:
                 around.rng.below(1001),
                 behavior,
                 retry_after_ms,
+                counts,
                 started_at_ms=self.started_at_ms,
             )
         )
@@ -367,6 +390,8 @@ class Attempt:
     def _finish(self, event: AttemptEvent) -> None:
         """Post the outcome, half-close, let the peer finish."""
         self.phase = "closing"
+        self.session.close()
+        self._intake.release()
         self._post_outcome(event)
         if self._exchange is not None and not self._half_closed:
             self._half_closed = True
@@ -430,8 +455,9 @@ class Attempt:
         if self._exchange is not None and not (self._ended and self._half_closed):
             self._exchange.abort()
         if self._held_bytes:
-            self._around.hold(-self._held_bytes)
+            self._around.pool.replay(-self._held_bytes)
             self._held_bytes = 0
+        self._intake.release()
         self._around.closed(self)
 
     # -- to the service, and time
@@ -460,17 +486,6 @@ class Attempt:
     @property
     def _id(self) -> str:
         return self.invocation.id
-
-
-def duration_text(milliseconds: int) -> str:
-    """A duration as operators write it: `10m`, `1h 30m`, `200ms`."""
-    parts = []
-    rest = milliseconds
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts) or "0s"
 
 
 def _ignore(_: object) -> None:

@@ -94,6 +94,9 @@ class Http1Exchange:
         self._unconsumed = max(0, self._unconsumed - count)
         self._consumed.set()
 
+    def keep(self, count: int) -> None:
+        """See Exchange; nobody else is on this connection."""
+
     # -- for the connection
 
     def fail(self, error: TransportError) -> None:

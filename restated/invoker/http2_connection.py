@@ -154,14 +154,13 @@ class Http2Connection:
             self._sender.emit(h2.frame(h2.RST_STREAM, 0, exchange.id, h2.UINT32.pack(code)))
         self._remove(exchange)
 
-    def credit(self, exchange: Http2Exchange, count: int) -> None:
+    def credit_stream(self, exchange: Http2Exchange, count: int) -> None:
         """See Carrier. Announced in pieces of half a window."""
         exchange.owed += count
         if exchange.owed >= self._limits.stream_window_bytes >> 1:
             exchange.receive_window += exchange.owed
             self._sender.emit(h2.window_update(exchange.id, exchange.owed))
             exchange.owed = 0
-        self._credit_connection(count)
 
     # -- for the sender
 
@@ -249,7 +248,7 @@ class Http2Connection:
         exchange = self._streams.get(stream_id)
         if exchange is None or exchange.is_remote_ended:
             self._check_known(stream_id)
-            self._credit_connection(size)
+            self.credit_connection(size)
             return
         exchange.receive_window -= size
         exchange.unconsumed += len(payload)
@@ -257,7 +256,8 @@ class Http2Connection:
             self._break(exchange, h2.FLOW_CONTROL_ERROR, "it overran the window of the stream")
             return
         if size > len(payload):
-            self.credit(exchange, size - len(payload))
+            self.credit_stream(exchange, size - len(payload))
+            self.credit_connection(size - len(payload))
         if exchange.body_left is not None:
             exchange.body_left -= len(payload)
         if not exchange.has_responded or (exchange.body_left or 0) < 0:
@@ -294,8 +294,7 @@ class Http2Connection:
             self._break(exchange, h2.PROTOCOL_ERROR, "its body is shorter than announced")
             return
         exchange.is_remote_ended = True
-        self._credit_connection(exchange.unconsumed)
-        exchange.unconsumed = 0
+        self.credit_connection(exchange.forget_unconsumed())
         receiver, exchange.receiver = exchange.receiver, None
         if receiver is not None:
             receiver.on_end()
@@ -450,7 +449,8 @@ class Http2Connection:
 
     # -- the end of exchanges
 
-    def _credit_connection(self, count: int) -> None:
+    def credit_connection(self, count: int) -> None:
+        """See Carrier. Announced in pieces of half a window."""
         self._owed += count
         if self._owed >= self._limits.connection_window_bytes >> 1:
             self._receive_window += self._owed
@@ -460,8 +460,7 @@ class Http2Connection:
     def _remove(self, exchange: Http2Exchange) -> None:
         self._fresh.pop(exchange, None)
         self._streams.pop(exchange.id, None)
-        self._credit_connection(exchange.unconsumed)
-        exchange.unconsumed = 0
+        self.credit_connection(exchange.forget_unconsumed())
         self.count -= 1
         if self.is_closed:
             return

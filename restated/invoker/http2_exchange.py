@@ -28,8 +28,12 @@ class Carrier(Protocol):
         """Close the stream at once; the receiver is told nothing."""
         ...
 
-    def credit(self, exchange: "Http2Exchange", count: int) -> None:
-        """Let the peer send `count` more bytes on the stream and the connection."""
+    def credit_stream(self, exchange: "Http2Exchange", count: int) -> None:
+        """Let the peer send `count` more bytes on the stream."""
+        ...
+
+    def credit_connection(self, count: int) -> None:
+        """Let the peer send `count` more bytes on the connection."""
         ...
 
 
@@ -55,6 +59,7 @@ class Http2Exchange:
         "is_marked",
         "is_moved",
         "is_remote_ended",
+        "kept",
         "owed",
         "receive_window",
         "receiver",
@@ -80,6 +85,7 @@ class Http2Exchange:
         self.window = DEFAULT_WINDOW  # bytes that we may send
         self.receive_window = 0  # bytes that the peer may send
         self.unconsumed = 0  # received, and not yet given back by `consumed`
+        self.kept = 0  # of these, what the connection was given back by `keep`
         self.owed = 0  # given back, and not yet announced to the peer
         self._body: Iterator[bytes] | None = body
         self._head: bytes | memoryview | None = None
@@ -117,8 +123,19 @@ class Http2Exchange:
         if self.is_closed or self.is_remote_ended or self.carrier is None:
             return
         count = min(count, self.unconsumed)
+        kept = min(count, self.kept)
         self.unconsumed -= count
-        self.carrier.credit(self, count)
+        self.kept -= kept
+        self.carrier.credit_stream(self, count)
+        self.carrier.credit_connection(count - kept)
+
+    def keep(self, count: int) -> None:
+        """Give the connection back what stays unconsumed on the stream (C83)."""
+        if self.is_closed or self.is_remote_ended or self.carrier is None:
+            return
+        count = min(count, self.unconsumed - self.kept)
+        self.kept += count
+        self.carrier.credit_connection(count)
 
     # -- for the connection and the pool
 
@@ -154,6 +171,12 @@ class Http2Exchange:
                 self._head = view[room:]
                 room = 0
         return budget - room
+
+    def forget_unconsumed(self) -> int:
+        """Nothing more is consumed; what the connection is still to be given back."""
+        left = self.unconsumed - self.kept
+        self.unconsumed = self.kept = 0
+        return left
 
     def discard(self) -> bool:
         """Drop what is queued; returns whether bytes of the request are missing by that."""

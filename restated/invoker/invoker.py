@@ -19,6 +19,7 @@ from restated.engine.catalog import LiveCatalog
 from restated.engine.writer import Writer
 from restated.invoker.attempt import FOREVER, Attempt, Surroundings
 from restated.invoker.choice import Choice, NoChoiceError, ProtocolVersionMax, choose
+from restated.invoker.pool import PAYLOAD_POOL_BYTES, PayloadPool
 from restated.invoker.replay import Pages, read_page, read_state
 from restated.invoker.transport import Transport
 from restated.model.errors import AttemptCode
@@ -35,7 +36,7 @@ class InvokerLimits(Record):
     """Bounds of all attempts together (design 3.15)."""
 
     attempts_max: int = 1_000
-    payload_pool_bytes: int = 256 * 1024 * 1024  # replays in flight
+    payload_pool_bytes: int = PAYLOAD_POOL_BYTES
     eager_state_bytes: int = 32 * 1024 * 1024  # an attempt
     protocol_version_max: ProtocolVersionMax = "auto"
 
@@ -67,13 +68,13 @@ class Invoker:
         self._around.arm = self._arm
         self._around.closed = self._on_closed
         self._around.failed = self._on_failed
-        self._around.hold = self._on_held
         self._transport = transport
         self._limits = InvokerLimits() if limits is None else limits
+        self._around.pool = self._pool = PayloadPool(self._limits.payload_pool_bytes)
+        self._pool.freed = self._start_waiting
         self._current: dict[int, Attempt] = {}  # number -> its newest attempt
         self._open: dict[Attempt, None] = {}  # those and older ones that still drain, in order
         self._waiting: dict[int, tuple[int, str]] = {}  # number -> (attempt, id): ready, in order
-        self._held_bytes = 0
         self._next_deadline_ms = FOREVER
         self._sleep: trio.CancelScope | None = None
         self._is_starting = False
@@ -169,8 +170,8 @@ class Invoker:
 
     @property
     def held_bytes(self) -> int:
-        """Payload bytes that replays in flight keep in memory."""
-        return self._held_bytes
+        """Payload bytes that attempts keep in memory."""
+        return self._pool.held_bytes
 
     def abort_all(self) -> None:
         """Drop every attempt without a word to the core: recovery starts them again."""
@@ -189,10 +190,7 @@ class Invoker:
 
     @property
     def _has_room(self) -> bool:
-        return (
-            len(self._open) < self._limits.attempts_max
-            and self._held_bytes < self._limits.payload_pool_bytes
-        )
+        return len(self._open) < self._limits.attempts_max and self._pool.left_bytes > 0
 
     def _begin(self, invocation: Invocation, entries: Sequence[Entry]) -> None:
         if invocation.output_index is not None:
@@ -251,8 +249,7 @@ class Invoker:
     @property
     def _eager_bytes(self) -> int:
         """What an attempt's state may take now: its limit, or what the pool has left."""
-        left = self._limits.payload_pool_bytes - self._held_bytes
-        return max(0, min(self._limits.eager_state_bytes, left))
+        return max(0, min(self._limits.eager_state_bytes, self._pool.left_bytes))
 
     def _refuse(self, invocation: Invocation, error: AttemptError) -> None:
         self._log_failure(invocation, error)
@@ -308,12 +305,6 @@ class Invoker:
         if self._current.get(attempt.number) is attempt:
             del self._current[attempt.number]
         if self._waiting:
-            self._start_waiting()
-
-    def _on_held(self, change: int) -> None:
-        self._held_bytes += change
-        assert self._held_bytes >= 0, "every byte given back was taken"
-        if change < 0 and self._waiting:
             self._start_waiting()
 
     def _on_failed(self, attempt: Attempt, error: AttemptError) -> None:

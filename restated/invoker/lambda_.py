@@ -155,6 +155,9 @@ class _LambdaExchange:
     def consumed(self, count: int) -> None:
         """See Exchange; the answer is here as a whole."""
 
+    def keep(self, count: int) -> None:
+        """See Exchange."""
+
     # -- the answer of the API
 
     def on_response(self, status: int, headers: Headers) -> None:

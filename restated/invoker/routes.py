@@ -96,3 +96,6 @@ class _Refused:
 
     def consumed(self, count: int) -> None:
         """See Exchange."""
+
+    def keep(self, count: int) -> None:
+        """See Exchange."""

@@ -177,6 +177,11 @@ class Session:
     # -- from the service
 
     @property
+    def announced_bytes(self) -> int:
+        """The size of the message that is arriving; 0 between two messages."""
+        return self._decoder.announced_bytes
+
+    @property
     def has_more(self) -> bool:
         """Whether `next_event` has something to look at."""
         return bool(self._frames) or self._too_large is not None
@@ -286,6 +291,11 @@ class Session:
         if not leaves(awaiting_on):  # perhaps in the form of another version; nothing would resume
             raise ProtocolViolationError("malformed SuspensionMessage, it awaits nothing")
         return Suspended(awaiting_on)
+
+    def close(self) -> None:
+        """Listen no more, and keep nothing of what was half received."""
+        self._finish()
+        self._decoder = FrameDecoder()
 
     def _finish(self) -> None:
         self.is_over = True

@@ -105,6 +105,10 @@ class Exchange(Protocol):
         """Let the peer send `count` more body bytes."""
         ...
 
+    def keep(self, count: int) -> None:
+        """`count` more bytes are not consumed for long: that must not hold up other exchanges."""
+        ...
+
 
 class Transport(Protocol):
     """Opens exchanges."""

@@ -39,6 +39,9 @@ class Silent:
     def consumed(self, count: int) -> None:
         """See Exchange."""
 
+    def keep(self, count: int) -> None:
+        """See Exchange."""
+
 
 class Manifests:
     """Implements `Transport`: answers discovery below HOST with recorded manifests.

@@ -51,6 +51,9 @@ class Scripted:
     def consumed(self, count: int) -> None:
         """Nobody waits."""
 
+    def keep(self, count: int) -> None:
+        """Nobody else is there."""
+
 
 def asked(transport: Scripted, bytes_max: int = 100) -> WholeAnswer:
     async def main() -> WholeAnswer:

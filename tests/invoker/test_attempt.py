@@ -14,7 +14,8 @@ from restated.core.events import (
     DeploymentPinned,
     RunProposed,
 )
-from restated.invoker.attempt import DRAIN_MS, Attempt, duration_text
+from restated.invoker.answer import duration_text
+from restated.invoker.attempt import DRAIN_MS, Attempt
 from restated.invoker.choice import choose
 from restated.invoker.transport import TransportError
 from restated.model.errors import ErrorCode

@@ -72,6 +72,9 @@ class Script:
     def consumed(self, count: int) -> None:
         self.consumed_bytes += count
 
+    def keep(self, count: int) -> None:
+        raise AssertionError(count)
+
 
 class Outcome:
     """What came of a discovery."""

@@ -53,6 +53,8 @@ class Peer:
         self.is_ended = False  # the server half-closed
         self.is_aborted = False
         self.consumed_bytes = 0
+        self.kept_bytes = 0
+        self.hears_of_window = False  # its script runs on when the server opens the window
         self.sent_bytes = 0
         self.has_responded = False
         self.is_over = False
@@ -80,6 +82,11 @@ class Peer:
     def consumed(self, count: int) -> None:
         self.consumed_bytes += count
         assert self.consumed_bytes <= self.sent_bytes, "more window than was used"
+        if self.hears_of_window:
+            self._defer(self.wake)
+
+    def keep(self, count: int) -> None:
+        self.kept_bytes += count
 
     # -- for the script
 

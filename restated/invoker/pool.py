@@ -1,0 +1,173 @@
+"""The memory that attempts share for payloads: replays, and large messages on their way in.
+
+Lives here: PayloadPool, Intake (one attempt's part of it).
+Does not: windows (http2_connection.py), when an attempt begins (invoker.py).
+Rules: M1 whatever is offered, what is held stays within the pool and one message; C83, G14 nobody
+waits for somebody who waits: the whole of a large message is granted as soon as its header tells
+the size, or nothing of it, so that whoever was granted can always finish. One grant is given in
+any case, also beside replays that do not move. C84: what those hold who wait cannot be taken back
+from them; it has a share of its own, and who exceeds it gives up and begins anew later.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal
+
+from restated.model.errors import AttemptCode
+from restated.model.records import AttemptError
+
+PAYLOAD_POOL_BYTES: Final = 256 << 20
+LARGE_BYTES: Final = 1 << 20  # smaller messages are bounded by what an attempt may have unsettled
+PARKED_SHARE: Final = 4  # the fourth part of the pool is for what waiting attempts have received
+MEMORY_RETRY_MS: Final = 500  # up to twice that
+NO_MEMORY: Final = AttemptError(
+    503,
+    "too many large messages are arriving at once (payload pool); the attempt is repeated",
+    AttemptCode.INTERNAL,
+)
+
+Verdict = Literal["granted", "waits", "refused"]
+
+
+class PayloadPool:
+    """Counts bytes; callbacks must not raise. Everything happens in the event loop."""
+
+    __slots__ = (
+        "_bytes_max", "_granted_bytes", "_is_granting", "_parked_bytes", "_queue",
+        "_replayed_bytes", "freed",
+    )  # fmt: skip
+
+    def __init__(self, bytes_max: int = PAYLOAD_POOL_BYTES) -> None:
+        self._bytes_max = bytes_max
+        self._replayed_bytes = 0
+        self._granted_bytes = 0
+        self._parked_bytes = 0
+        self._queue: deque[Intake] = deque()  # who waits, in order
+        self._is_granting = False
+        self.freed: Callable[[], None] = _ignore  # there may be room for another attempt
+
+    @property
+    def held_bytes(self) -> int:
+        """What all attempts hold."""
+        return self._replayed_bytes + self._granted_bytes + self._parked_bytes
+
+    @property
+    def left_bytes(self) -> int:
+        """What is free; negative by what the newest replay or the one sure grant exceeds it."""
+        return self._bytes_max - self.held_bytes
+
+    def replay(self, change: int) -> None:
+        """A replay holds more, or less."""
+        self._replayed_bytes += change
+        assert self._replayed_bytes >= 0, "every byte given back was taken"
+        if change < 0:
+            self._give_on()
+
+    # -- for Intake
+
+    def ask(self, intake: "Intake", message_bytes: int) -> bool:
+        """Grant a whole message now, or queue for it."""
+        if not self._queue and self._fits(message_bytes):
+            self._granted_bytes += message_bytes
+            return True
+        intake.wanted_bytes = message_bytes
+        self._queue.append(intake)
+        return False
+
+    def park(self, change: int) -> bool:
+        """Somebody who waits has received more, or less; False when the share is exceeded."""
+        self._parked_bytes += change
+        return self._parked_bytes <= self._bytes_max // PARKED_SHARE
+
+    def give_back(self, granted_bytes: int) -> None:
+        """A granted message is stored, or dropped."""
+        self._granted_bytes -= granted_bytes
+        assert self._granted_bytes >= 0, "every byte given back was granted"
+        self._give_on()
+
+    def forget(self, intake: "Intake") -> None:
+        """It does not wait any more."""
+        self._queue.remove(intake)
+        self._give_on()
+
+    def _fits(self, message_bytes: int) -> bool:
+        if not self._granted_bytes:
+            return True
+        share = self._bytes_max - self._bytes_max // PARKED_SHARE
+        return self._granted_bytes + message_bytes <= share and message_bytes <= self.left_bytes
+
+    def _give_on(self) -> None:
+        # Who is resumed may give back at once: the loop sees it, deep calls would not end.
+        if self._is_granting:
+            return
+        self._is_granting = True
+        try:
+            while self._queue and self._fits(self._queue[0].wanted_bytes):
+                intake = self._queue.popleft()
+                self._granted_bytes += intake.wanted_bytes
+                intake.on_granted()
+        finally:
+            self._is_granting = False
+        self.freed()
+
+
+class Intake:
+    """The large message that one attempt is receiving."""
+
+    __slots__ = ("_granted_bytes", "_parked_bytes", "_pool", "_resume", "wanted_bytes")
+
+    def __init__(self, pool: PayloadPool, resume: Callable[[], None]) -> None:
+        self._pool = pool
+        self._resume = resume
+        self._granted_bytes = 0
+        self._parked_bytes = 0
+        self.wanted_bytes = 0  # of the message that waits for its grant
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a message waits for its grant."""
+        return self.wanted_bytes > 0
+
+    def judge(self, message_bytes: int, received_bytes: int) -> tuple[Verdict, int]:
+        """Whether more of the message may come, and how much more than before is kept of it.
+
+        `message_bytes` is 0 between two messages; everything before the message is stored.
+        """
+        if message_bytes < LARGE_BYTES:
+            if self._granted_bytes:
+                self.release()
+            return "granted", 0
+        if self._granted_bytes != message_bytes:
+            if not self.is_waiting:
+                self.release()
+                if self._pool.ask(self, message_bytes):
+                    self._granted_bytes = message_bytes
+                    return "granted", 0
+            kept_bytes = received_bytes - self._parked_bytes
+            self._parked_bytes = received_bytes
+            return ("waits" if self._pool.park(kept_bytes) else "refused"), kept_bytes
+        return "granted", 0
+
+    def on_granted(self) -> None:
+        """It is this one's turn."""
+        self._granted_bytes, self.wanted_bytes = self.wanted_bytes, 0
+        self._unpark()
+        self._resume()
+
+    def release(self) -> None:
+        """Give back everything. Idempotent."""
+        self._unpark()
+        if self.is_waiting:
+            self.wanted_bytes = 0
+            self._pool.forget(self)
+        granted_bytes, self._granted_bytes = self._granted_bytes, 0
+        if granted_bytes:
+            self._pool.give_back(granted_bytes)
+
+    def _unpark(self) -> None:
+        self._pool.park(-self._parked_bytes)
+        self._parked_bytes = 0
+
+
+def _ignore() -> None:
+    """Callback of a pool that nobody has joined."""
