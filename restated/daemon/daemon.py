@@ -121,6 +121,10 @@ async def _live(
     places = " ".join(daemon.listening.places())
     notifier.ready(places)
     log.info("ready %s", places)
+    # What is alive now stays alive: passes of the collector over it would find nothing, ever.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
     nursery.start_soon(recover_rest, daemon, recovered)
     await anext(signals)
     notifier.stopping()
@@ -149,9 +153,6 @@ async def start(daemon: Daemon, nursery: trio.Nursery) -> int:
     by_name = daemon.listening.by_name
     await nursery.start(daemon.ingress.run, [*by_name["ingress"], *by_name["ingress-socket"]])
     nursery.start_soon(serve_admin, daemon)
-    # What is alive now stays alive: passes of the collector over it would find nothing, ever.
-    gc.collect()
-    gc.freeze()
     return recovered
 
 
