@@ -45,6 +45,7 @@ from restated.invoker.session import (
 from restated.invoker.transport import Exchange, Transport, TransportError
 from restated.model.errors import AttemptCode
 from restated.model.records import AttemptError, Completion, Invocation
+from restated.protocol import service_protocol_pb2 as pb
 from restated.seams import Clock, Rng
 from restated.store.store import Store, StoreFailedError
 
@@ -288,6 +289,9 @@ class Attempt:
     def _on_command(self, command: CommandSent) -> None:
         payload = command.payload
         child = None
+        body = command.body
+        if isinstance(body, pb.OutputCommandMessage):
+            body = pb.OutputCommandMessage(name=body.name)  # what it says is in the payload (M3)
         if command.type in CHILD_COMMANDS:
             around = self._around
             child = child_of(
@@ -303,7 +307,7 @@ class Attempt:
             self.attempt,
             command.type,
             payload,
-            command.body,
+            body,
             command.ack,
             child,
             peer_of(command),

@@ -18,6 +18,7 @@ from restated.model.records import AttemptError
 
 PAYLOAD_POOL_BYTES: Final = 256 << 20
 LARGE_BYTES: Final = 1 << 20  # smaller messages are bounded by what an attempt may have unsettled
+COPIES: Final = 2  # a message until it is applied: its bytes, and what protobuf reads from them
 PARKED_SHARE: Final = 4  # the fourth part of the pool is for what waiting attempts have received
 MEMORY_RETRY_MS: Final = 500  # up to twice that
 NO_MEMORY: Final = AttemptError(
@@ -65,12 +66,12 @@ class PayloadPool:
 
     # -- for Intake
 
-    def ask(self, intake: "Intake", message_bytes: int) -> bool:
+    def ask(self, intake: "Intake", cost_bytes: int) -> bool:
         """Grant a whole message now, or queue for it."""
-        if not self._queue and self._fits(message_bytes):
-            self._granted_bytes += message_bytes
+        if not self._queue and self._fits(cost_bytes):
+            self._granted_bytes += cost_bytes
             return True
-        intake.wanted_bytes = message_bytes
+        intake.wanted_bytes = cost_bytes
         self._queue.append(intake)
         return False
 
@@ -90,11 +91,11 @@ class PayloadPool:
         self._queue.remove(intake)
         self._give_on()
 
-    def _fits(self, message_bytes: int) -> bool:
+    def _fits(self, cost_bytes: int) -> bool:
         if not self._granted_bytes:
             return True
         share = self._bytes_max - self._bytes_max // PARKED_SHARE
-        return self._granted_bytes + message_bytes <= share and message_bytes <= self.left_bytes
+        return self._granted_bytes + cost_bytes <= share and cost_bytes <= self.left_bytes
 
     def _give_on(self) -> None:
         # Who is resumed may give back at once: the loop sees it, deep calls would not end.
@@ -121,7 +122,7 @@ class Intake:
         self._resume = resume
         self._granted_bytes = 0
         self._parked_bytes = 0
-        self.wanted_bytes = 0  # of the message that waits for its grant
+        self.wanted_bytes = 0  # what the message that waits for its grant will cost
 
     @property
     def is_waiting(self) -> bool:
@@ -137,11 +138,12 @@ class Intake:
             if self._granted_bytes:
                 self.release()
             return "granted", 0
-        if self._granted_bytes != message_bytes:
+        cost_bytes = COPIES * message_bytes
+        if self._granted_bytes != cost_bytes:
             if not self.is_waiting:
                 self.release()
-                if self._pool.ask(self, message_bytes):
-                    self._granted_bytes = message_bytes
+                if self._pool.ask(self, cost_bytes):
+                    self._granted_bytes = cost_bytes
                     return "granted", 0
             kept_bytes = received_bytes - self._parked_bytes
             self._parked_bytes = received_bytes

@@ -8,7 +8,7 @@ import trio
 from restated.core.events import Kill
 from restated.invoker.http2_exchange import Http2Exchange
 from restated.invoker.invoker import InvokerLimits
-from restated.invoker.pool import LARGE_BYTES, Intake, PayloadPool
+from restated.invoker.pool import COPIES, LARGE_BYTES, Intake, PayloadPool
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from restated.protocol.wire import frame
@@ -44,7 +44,7 @@ def flood(world: InvokerWorld, size: int, held: list[int], stall_s: float = 0) -
     return script
 
 
-@pytest.mark.parametrize(("pool", "count"), [(32 * MIB, 64), (12 * MIB, 30), (2 * MIB, 10)])
+@pytest.mark.parametrize(("pool", "count"), [(32 * MIB, 64), (24 * MIB, 30), (4 * MIB, 10)])
 def test_what_exceeds_the_pool_waits_or_begins_anew_and_all_of_it_ends(
     pool: int, count: int
 ) -> None:
@@ -58,8 +58,8 @@ def test_what_exceeds_the_pool_waits_or_begins_anew_and_all_of_it_ends(
         await trio.sleep(300)
         assert [world.outcome(each) for each in started] == [bytes(size)] * count
         assert {world.row(each).failures_since_command for each in started} == {0}
-        assert max(held) <= max(pool, size) + pool // 4 + 2 * WINDOW
-        assert max(held) >= size
+        assert max(held) <= max(pool, COPIES * size) + pool // 4 + 2 * WINDOW
+        assert max(held) >= COPIES * size
         assert world.invoker.held_bytes == 0
         assert (world.invoker.open_count, world.invoker.waiting_count) == (0, 0)
 
@@ -84,7 +84,7 @@ def test_who_waits_for_memory_is_not_timed_out() -> None:
         assert [world.outcome(each) for each in (first, second)] == [bytes(4 * MIB)] * 2
         assert len(world.peers) == 2
 
-    run_world(body, InvokerLimits(payload_pool_bytes=6 * MIB))
+    run_world(body, InvokerLimits(payload_pool_bytes=12 * MIB))
 
 
 def test_killed_while_waiting_gives_its_place_to_the_next() -> None:
@@ -102,7 +102,7 @@ def test_killed_while_waiting_gives_its_place_to_the_next() -> None:
         assert world.outcome(third) == bytes(4 * MIB)
         assert world.invoker.held_bytes == 0
 
-    run_world(body, InvokerLimits(payload_pool_bytes=6 * MIB))
+    run_world(body, InvokerLimits(payload_pool_bytes=12 * MIB))
 
 
 def test_answer_that_ends_while_it_waits_fails_the_attempt() -> None:
@@ -117,9 +117,9 @@ def test_answer_that_ends_while_it_waits_fails_the_attempt() -> None:
         world.peers[1].fail()
         await trio.sleep(0.01)
         assert world.row(second).failures_since_command == 1
-        assert 4 * MIB < world.invoker.held_bytes < 4 * MIB + WINDOW
+        assert 8 * MIB < world.invoker.held_bytes < 8 * MIB + WINDOW
 
-    run_world(body, InvokerLimits(payload_pool_bytes=6 * MIB))
+    run_world(body, InvokerLimits(payload_pool_bytes=12 * MIB))
 
 
 # -- the pool itself
@@ -134,16 +134,16 @@ class Asking:
 
 def test_grants_are_whole_and_in_order() -> None:
     """C83: a smaller message behind a large one does not overtake it."""
-    pool, log = PayloadPool(8 * MIB), list[str]()
+    pool, log = PayloadPool(16 * MIB), list[str]()
     first, second, third = (Asking(pool, log, name).intake for name in "abc")
     assert first.judge(4 * MIB, 10) == ("granted", 0)
     assert second.judge(5 * MIB, 10) == ("waits", 10)
     assert third.judge(MIB, 10) == ("waits", 10)
     assert second.judge(5 * MIB, 25) == ("waits", 15)
-    assert pool.held_bytes == 4 * MIB + 35
+    assert pool.held_bytes == 8 * MIB + 35
     first.release()
     assert log == ["b", "c"]
-    assert pool.held_bytes == 6 * MIB
+    assert pool.held_bytes == 12 * MIB
     second.release()
     third.release()
     assert pool.held_bytes == 0
@@ -151,8 +151,8 @@ def test_grants_are_whole_and_in_order() -> None:
 
 def test_replays_that_stand_still_leave_one_grant() -> None:
     """C84: what is held by who does not move must not be waited for."""
-    pool, log = PayloadPool(8 * MIB), list[str]()
-    pool.replay(9 * MIB)
+    pool, log = PayloadPool(16 * MIB), list[str]()
+    pool.replay(17 * MIB)
     first, second = (Asking(pool, log, name).intake for name in "ab")
     assert first.judge(4 * MIB, 0) == ("granted", 0)
     assert second.judge(4 * MIB, 0) == ("waits", 0)
@@ -162,13 +162,13 @@ def test_replays_that_stand_still_leave_one_grant() -> None:
 
 def test_share_of_those_who_wait_is_bounded() -> None:
     """C84: what waiting attempts have received cannot be taken back: one of them gives up."""
-    pool, log = PayloadPool(8 * MIB), list[str]()
+    pool, log = PayloadPool(16 * MIB), list[str]()
     first, second, third = (Asking(pool, log, name).intake for name in "abc")
     first.judge(4 * MIB, 0)
     assert second.judge(4 * MIB, MIB) == ("waits", MIB)
-    assert third.judge(4 * MIB, MIB + 1) == ("refused", MIB + 1)
+    assert third.judge(4 * MIB, 3 * MIB + 1) == ("refused", 3 * MIB + 1)
     third.release()
-    assert pool.held_bytes == 4 * MIB + MIB
+    assert pool.held_bytes == 8 * MIB + MIB
 
 
 def test_small_messages_ask_nobody() -> None:

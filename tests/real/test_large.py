@@ -13,6 +13,7 @@ from restated.protocol import service_protocol_pb2 as pb
 from restated.protocol.wire import Frame, frame
 from tests.daemon.running import RealDaemon
 from tests.real.scripted import Attempt, Scripted
+from tests.real.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -20,6 +21,8 @@ MIB = 1 << 20
 PAYLOAD_BYTES = 32 * MIB - 100  # a body may have 32 MiB
 THREE_TIMES_MIB = 3 * 32 + 8
 CACHED_MIB = 36  # 16,384 pages of a payload, with what SQLite keeps about each
+POOL_MIB = 256
+OUTPUTS = 16
 ENTRIES = 100_000
 SEEN: list[tuple[int, int]] = []  # entries and bytes of the newest replay
 ANSWER = [(":status", "200"), ("content-type", "application/vnd.restate.invocation.v6")]
@@ -108,6 +111,14 @@ class Raw:
         url = f"{self.daemon.ingress}/Raw/key/play"
         json = {"content-type": "application/json"}
         return httpx.post(url, content=body, headers=json, timeout=120).raise_for_status()
+
+    def completed(self) -> int:
+        """How many invocations have."""
+        query = "SELECT count(*) AS n FROM sys_invocation WHERE status = 'completed'"
+        json = {"accept": "application/json"}
+        url = f"{self.daemon.admin}/query"
+        answer = httpx.post(url, json={"query": query}, headers=json, timeout=60)
+        return int(answer.raise_for_status().json()["rows"][0]["n"])
 
     def memory(self) -> Memory:
         """To be entered: watches the daemon."""
@@ -220,3 +231,20 @@ def test_output_of_32_mib_is_held_three_times_at_most(short_path: Path) -> None:
             assert raw.call(b"1").content == bytes(PAYLOAD_BYTES)
         print(f"output: {memory.extra_mib:.0f} MiB")
         assert memory.extra_mib < THREE_TIMES_MIB + CACHED_MIB
+
+
+def test_more_large_outputs_than_the_pool_holds_all_complete(short_path: Path) -> None:
+    """G14, M1: 512 MiB at once; beside the pool, one of them is being stored."""
+
+    async def give(attempt: Attempt) -> None:
+        await replayed(attempt)
+        await answer(attempt, output(bytes(PAYLOAD_BYTES)))
+
+    with Raw(short_path, *[give] * (6 * OUTPUTS)) as raw:
+        with raw.memory() as memory:
+            for index in range(OUTPUTS):
+                url = f"{raw.daemon.ingress}/Raw/key-{index}/play/send"
+                httpx.post(url, headers={"idempotency-key": "one"}).raise_for_status()
+            eventually(lambda: raw.completed() == OUTPUTS, 120)
+        print(f"{OUTPUTS} outputs: {memory.extra_mib:.0f} MiB")
+        assert memory.extra_mib < POOL_MIB + THREE_TIMES_MIB + CACHED_MIB
