@@ -41,7 +41,8 @@ _LATEST: Final = (
 )
 _LAST_DEPLOYMENT: Final = f"ifnull(i.deployment_id, {_LATEST})"
 _LAST_SDK: Final = f"(SELECT d.sdk FROM main.deployment d WHERE d.id = {_LAST_DEPLOYMENT})"  # noqa: S608 - own text
-_FAILED: Final = f"CASE WHEN {_BACKING_OFF} THEN i.last_failure END"
+# While a retry runs one still wants to know what it is for; the reference shows it too.
+_FAILED: Final = f"CASE WHEN {_IN_FLIGHT} OR {_BACKING_OFF} THEN i.last_failure END"
 _HAS_JOURNAL: Final = "i.status NOT IN ('scheduled', 'inboxed')"
 
 _TARGET: Final = {
