@@ -151,7 +151,7 @@ def test_an_unpinned_invocation_that_backs_off_was_last_tried_on_the_latest(
     run_queries(body, tmp_path)
 
 
-def test_a_running_invocation_hides_the_failure_of_an_earlier_attempt(tmp_path: Path) -> None:
+def test_a_running_invocation_shows_the_failure_that_it_retries(tmp_path: Path) -> None:
     """As the reference shows it: no next retry, and what this attempt is a retry for."""
 
     async def body(world: QueryWorld) -> None:
