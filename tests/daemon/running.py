@@ -27,9 +27,16 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without settings of ours, of the reference, of a supervisor."""
+    """The environment without settings of ours, of the reference, of a supervisor, of CI.
+
+    With `CI` set the official CLI asks for no confirmation: it would not do what it did elsewhere.
+    """
     prefixes = ("RESTATE", "LISTEN_", "NOTIFY_", "WATCHDOG_", "JOURNAL_", "RUNTIME_DIRECTORY")
-    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "CI" and not name.startswith(prefixes)
+    }
 
 
 class RealDaemon:
