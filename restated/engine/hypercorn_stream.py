@@ -1,28 +1,24 @@
 """One accepted connection served by Hypercorn: HTTP/1.1, HTTP/2 and websockets for an ASGI app.
 
 Lives here: who the caller is, the stream that Hypercorn is given (peeked bytes put back, bounded
-sends, budgets for HTTP/2 control frames), its settings.
-Does not: accept connections, know what the app answers (ingress/asgi.py, admin/app.py).
+sends, budgets for HTTP/2 control frames).
+Does not: accept connections, set Hypercorn up (hypercorn_server.py), know what the app answers
+(ingress/asgi.py, admin/app.py).
 Rules: N3 a peer cannot keep us busy with frames that carry nothing; M4 a peer that does not read
 is dropped; M2 nothing here outlives its connection.
-Hypercorn's `TCPServer` is not public: pinned in pyproject.toml, tests/engine/ hold the contract.
-It is imported by the first connection that needs it, to keep start-up short.
+Hypercorn is imported by the first connection that needs it, to keep start-up short.
 """
 
 import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import trio
 
 from restated.model.records import Record
 from restated.seams import Clock
 from restated.store.store import StoreFailedError
-
-if TYPE_CHECKING:
-    from hypercorn.config import Config
-    from hypercorn.trio.worker_context import WorkerContext
 
 Scope: TypeAlias = MutableMapping[str, Any]  # ASGI leaves the values open
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,8 +27,6 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-REQUESTS_MAX: Final = 2**62  # Hypercorn would cut the requests in progress at its own bound
-LAST_FRAMES_S: Final = 0.05  # for frames that stand behind the end of an answer
 FRAME_HEADER_BYTES: Final = 9
 DATA, HEADERS, RST_STREAM, CONTINUATION = 0, 1, 3, 9
 FLAG_END_STREAM: Final = 1
@@ -235,31 +229,6 @@ class ServedStream(trio.abc.HalfCloseableStream):
         return b""
 
 
-class _Stopping:
-    """Hypercorn's event interface over the event of our shutdown.
-
-    Told that it is set, Hypercorn ends an HTTP/2 connection between the last bytes of an answer
-    and the frame that closes its stream: the client sees a broken answer (C56). So it only learns
-    of it where it waits for it, with a connection that is idle.
-    """
-
-    def __init__(self, event: trio.Event) -> None:
-        self._event = event
-
-    async def clear(self) -> None:
-        raise AssertionError("a shutdown is never taken back")
-
-    async def wait(self) -> None:
-        await self._event.wait()
-        await trio.sleep(LAST_FRAMES_S)
-
-    async def set(self) -> None:
-        self._event.set()
-
-    def is_set(self) -> bool:
-        return False
-
-
 async def serve_stream(  # noqa: PLR0913 - one parameter each for what the two listeners choose
     app: ASGIApp,
     stream: trio.abc.Stream,
@@ -275,16 +244,14 @@ async def serve_stream(  # noqa: PLR0913 - one parameter each for what the two l
     `received` are bytes that were read already. Once `stopping` is set the requests in progress
     are answered and the connection is closed.
     """
-    from hypercorn.app_wrappers import ASGIWrapper
-    from hypercorn.trio.tcp_server import TCPServer
-    from hypercorn.typing import ConnectionState
+    from restated.engine.hypercorn_server import hypercorn_server
 
-    server = TCPServer(
-        ASGIWrapper(app),  # type: ignore[arg-type]  # its ASGI types are closed TypedDicts
-        _config(limits),
-        _context(trio.Event() if stopping is None else stopping),
-        ConnectionState({"caller": caller}),
-        ServedStream(stream, received, limits, clock),  # type: ignore[arg-type]  # says SSLStream
+    server = hypercorn_server(
+        app,
+        ServedStream(stream, received, limits, clock),
+        caller,
+        limits,
+        trio.Event() if stopping is None else stopping,
     )
     try:
         await server.run()
@@ -293,27 +260,3 @@ async def serve_stream(  # noqa: PLR0913 - one parameter each for what the two l
     except* Exception as errors:  # noqa: BLE001 - the top of one connection
         # Hypercorn trips over some protocol violations; the connection is closed already.
         log.info("connection ended by %s", "; ".join(repr(error) for error in errors.exceptions))
-
-
-def _config(limits: StreamLimits) -> "Config":
-    from hypercorn.config import Config
-
-    config = Config()
-    config.accesslog = None
-    config.errorlog = log
-    config.include_server_header = False
-    config.h11_max_incomplete_size = limits.head_bytes_max
-    config.h2_max_concurrent_streams = limits.streams_max
-    config.h2_max_header_list_size = limits.header_list_bytes_max
-    config.keep_alive_max_requests = REQUESTS_MAX
-    config.keep_alive_timeout = limits.idle_s
-    config.websocket_max_message_size = limits.websocket_message_bytes_max
-    return config
-
-
-def _context(stopping: trio.Event) -> "WorkerContext":
-    from hypercorn.trio.worker_context import WorkerContext
-
-    context = WorkerContext(None)
-    context.terminated = _Stopping(stopping)
-    return context
