@@ -70,10 +70,7 @@ def handler_defaults(settings: Settings) -> catalog.Settings:
 
 def store_limits(settings: Settings) -> StoreLimits:
     """Bounds of the store."""
-    return StoreLimits(
-        checkpoint_wal_bytes=settings[config.CHECKPOINT_WAL_BYTES],
-        stop_wal_bytes=settings[config.STOP_WAL_BYTES],
-    )
+    return StoreLimits(stop_wal_bytes=settings[config.STOP_WAL_BYTES])
 
 
 def invoker_limits(settings: Settings) -> InvokerLimits:

@@ -22,11 +22,18 @@ log = logging.getLogger("restated.daemon")
 class Upkeep:
     """Looks after the store while the daemon runs."""
 
-    __slots__ = ("_checkpoint_wal_bytes", "_free_bytes_min", "_store", "refusal")
+    __slots__ = (
+        "_checkpoint_at_bytes",
+        "_checkpoint_wal_bytes",
+        "_free_bytes_min",
+        "_store",
+        "refusal",
+    )
 
     def __init__(self, store: SqliteStore, checkpoint_wal_bytes: int, free_bytes_min: int) -> None:
         self._store = store
         self._checkpoint_wal_bytes = checkpoint_wal_bytes
+        self._checkpoint_at_bytes = checkpoint_wal_bytes
         self._free_bytes_min = free_bytes_min
         self.refusal: str | None = None  # why no new work is taken
         self._measure()
@@ -41,10 +48,19 @@ class Upkeep:
         while True:
             await trio.sleep(LOOK_S)
             looks += 1
-            if self._store.wal_bytes >= self._checkpoint_wal_bytes:
-                await self._store.checkpoint()
+            await self.shorten_wal()
             if looks % MEASURE_LOOKS == 0 or self._store.is_full:
                 self._measure()
+
+    async def shorten_wal(self) -> None:
+        """One look: move the WAL into the database when it is long enough."""
+        store, bytes_max = self._store, self._checkpoint_wal_bytes
+        if store.wal_bytes < bytes_max:
+            self._checkpoint_at_bytes = bytes_max
+        elif store.wal_bytes >= self._checkpoint_at_bytes or store.is_full:
+            await store.checkpoint()
+            # Next after some growth, not at each look: something may pin the WAL.
+            self._checkpoint_at_bytes = store.wal_bytes + bytes_max // 4
 
     def _measure(self) -> None:
         free_bytes = self._store.usage().free_bytes

@@ -19,7 +19,7 @@ from itertools import starmap
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 import apsw
 import trio
@@ -131,8 +131,6 @@ class SqliteStore:
         self._mean_ms = 0.0
         self._thread_until_ms = 0.0
         self._wal_frames = 0
-        self._checkpoint_at_bytes = limits.checkpoint_wal_bytes
-        self._wants_checkpoint = trio.Event()
         self._has_rest = False  # the last checkpoint left frames that were just being written
         self._page_bytes = int(writer.pragma("page_size"))
         self.sequence = 0
@@ -222,8 +220,6 @@ class SqliteStore:
         except BaseException as error:
             raise self._fail("commit", error) from error
         self.sequence += 1
-        if self.wal_bytes >= self._checkpoint_at_bytes:
-            self._wants_checkpoint.set()
         return Committed(self.sequence)
 
     def _commit_huge(self, writes: Sequence[Write]) -> None:
@@ -300,13 +296,6 @@ class SqliteStore:
         self._wal_frames = frames
         return apsw.SQLITE_OK
 
-    async def run_checkpoints(self) -> NoReturn:
-        """Keep the WAL short for as long as the daemon runs (StoreFailedError ends it)."""
-        while True:
-            await self._wants_checkpoint.wait()
-            self._wants_checkpoint = trio.Event()
-            await self.checkpoint()
-
     async def checkpoint(self) -> Usage:
         """Move the WAL into the database file, beside commits; errors are StoreFailedError.
 
@@ -326,11 +315,7 @@ class SqliteStore:
         self.checkpoint_seconds += (self._clock.monotonic_ms() - started_ms) / 1000
         left = self._wal_frames > moved
         self._has_rest = left
-        limits = self._limits
-        self._checkpoint_at_bytes = limits.checkpoint_wal_bytes
-        if left:  # tried again after some growth, not at each commit: something may pin the WAL
-            self._checkpoint_at_bytes = self.wal_bytes + limits.checkpoint_wal_bytes // 4
-        if left and self.wal_bytes >= limits.alarm_wal_bytes:
+        if left and self.wal_bytes >= self._limits.alarm_wal_bytes:
             _log.warning("a reader pins the WAL wal_bytes=%d", self.wal_bytes)
         return self.usage()
 

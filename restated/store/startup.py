@@ -49,7 +49,6 @@ BUSY_MS: Final = 5_000  # how long another connection may stand in the way at st
 class StoreLimits(Record):
     """Bounds of the store; what happens at each is said where it is used."""
 
-    checkpoint_wal_bytes: int = 16 << 20  # beyond it the WAL is moved into the database
     alarm_wal_bytes: int = 256 << 20  # beyond it somebody should look: a reader pins the WAL
     stop_wal_bytes: int = 1 << 30  # beyond it new work is refused
     wal_reserve_bytes: int = 4 << 20  # written at start: room for commits on a full disk (D4)
