@@ -28,7 +28,7 @@ from restated.model.records import (
 )
 
 APPLICATION_ID: Final = 0x52535444  # "RSTD": tells our files from other SQLite databases
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 DATABASE_NAME: Final = "restated.db"
 
 _INDEX_MASK: Final = (1 << INDEX_BITS) - 1
@@ -92,6 +92,22 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
             ' "disabled" INTEGER NOT NULL, "modified_at_ms" INTEGER NOT NULL,'
             ' "concurrency" INTEGER, "description" TEXT) STRICT',
             'CREATE UNIQUE INDEX "limit_rule_key" ON "limit_rule"("pattern")',
+        ),
+    ),
+    Migration(  # the scope behind what it scopes
+        3,
+        (
+            'DROP INDEX "lock_key"',
+            'CREATE UNIQUE INDEX "lock_key" ON "lock"("service", "key", "scope")',
+            'DROP INDEX "inbox_key"',
+            'CREATE UNIQUE INDEX "inbox_key" ON "inbox"("service", "key", "scope", "sequence")',
+            'DROP INDEX "state_key"',
+            'CREATE UNIQUE INDEX "state_key" ON "state"("service", "key", "scope", "name")',
+            'DROP INDEX "promise_key"',
+            'CREATE UNIQUE INDEX "promise_key" ON "promise"("service", "key", "scope", "name")',
+            'DROP INDEX "promise_waiter_key"',
+            'CREATE UNIQUE INDEX "promise_waiter_key"'
+            ' ON "promise_waiter"("service", "key", "scope", "name", "caller", "completion_id")',
         ),
     ),
 )
@@ -189,8 +205,19 @@ def _create(table: type[Row]) -> tuple[str, ...]:
     statement = f'CREATE TABLE "{table.TABLE}" ({", ".join(columns)}) STRICT'
     if table.PACKED or _is_rowid(table, table.KEY[0]):
         return (statement,)
-    index = f'CREATE UNIQUE INDEX "{table.TABLE}_key" ON "{table.TABLE}"({_names(table.KEY)})'
+    columns_of_key = _names(_indexed(table.KEY))
+    index = f'CREATE UNIQUE INDEX "{table.TABLE}_key" ON "{table.TABLE}"({columns_of_key})'
     return statement, index
+
+
+def _indexed(key: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns of a key as its index has them.
+
+    The scope stands behind what it scopes: the store always knows all three, operators who ask
+    by service and key rarely name a scope.
+    """
+    scoped = ("scope", "service", "key")
+    return ("service", "key", "scope", *key[3:]) if key[:3] == scoped else key
 
 
 def _upsert(table: type[Row]) -> str:
