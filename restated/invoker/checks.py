@@ -124,8 +124,8 @@ def completion_ids_of(type_code: int, body: Body) -> tuple[int, ...]:
 
 
 def flat_await_of(body: pb.SuspensionMessage) -> Await:
-    """The lists of protocol 5 and 6: the first of them that is there."""
-    return _bounded(Await("first_completed", _leaves(body)))
+    """The lists of protocol 5 and 6: what the handler makes of them is unknown, any resumes it."""
+    return _bounded(Await("unknown", _leaves(body)))
 
 
 def await_of(root: pb.Future) -> Await:

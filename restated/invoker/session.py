@@ -316,7 +316,7 @@ def _on_error(body: pb.ErrorMessage) -> Failed:
         body.stacktrace,
         body.related_command_index if body.HasField("related_command_index") else None,
         body.related_command_name or None,
-        body.related_command_type if body.HasField("related_command_type") else None,
+        body.related_command_type if body.related_command_type in messages.COMMAND_CODES else None,
     )
     retry_after_ms = None
     if body.HasField("next_retry_delay"):

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from google.protobuf.message import DecodeError
 
+from restated.model.ids import partition_key
 from restated.model.records import Await, Combinator
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
@@ -207,15 +208,26 @@ def _attached(body: Body) -> Json:
             return {"InvocationId": body.invocation_id}
         case "workflow_target":
             target = body.workflow_target
-            return {"Workflow": {"service_name": target.workflow_name, "key": target.workflow_key}}
+            return {"Workflow": {
+                "service_name": target.workflow_name, "key": target.workflow_key,
+                "partition_key": _place(target, target.workflow_name, target.workflow_key),
+                "scope": target.scope or None,
+            }}  # fmt: skip
         case _:
             target = body.idempotent_request_target
+            key = target.service_key if target.HasField("service_key") else None
             return {"IdempotentRequest": {
-                "service_name": target.service_name,
-                "service_key": target.service_key if target.HasField("service_key") else None,
-                "service_handler": target.handler_name,
-                "idempotency_key": target.idempotency_key,
+                "service_name": target.service_name, "service_key": key,
+                "service_handler": target.handler_name, "idempotency_key": target.idempotency_key,
+                "scope": target.scope or None,
+                "partition_key": _place(target, target.service_name, key, target.idempotency_key),
             }}  # fmt: skip
+
+
+def _place(target: Body, service: str, key: str | None, idempotency_key: str | None = None) -> int:
+    return partition_key(
+        service=service, key=key, scope=target.scope, idempotency_key=idempotency_key, bucket=0
+    )
 
 
 def _signal_id(body: Body, oneof: str) -> Json:

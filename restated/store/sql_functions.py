@@ -112,7 +112,7 @@ def _failure_command_name(packed: Value) -> str | None:
 
 def _failure_command_type(packed: Value) -> str | None:
     code = _error(packed).command_type if isinstance(packed, bytes) else None
-    return None if code is None else entry_type(code)
+    return None if code is None else entry_type(code).removeprefix("Command: ")
 
 
 def _promise_failure(packed: Value) -> str | None:

@@ -71,7 +71,7 @@ def test_a_suspension_says_what_was_replayed() -> None:
     world.answer(message(messages.SUSPENSION, pb.SuspensionMessage(waiting_completions=[1])))
     (event,) = world.writer.posted
     assert isinstance(event, AttemptSuspended)
-    assert (event.awaiting_on, event.known_entries) == (Await("first_completed", ("c1",)), 4)
+    assert (event.awaiting_on, event.known_entries) == (Await("unknown", ("c1",)), 4)
     assert event.policy.attempts_max == 5
 
 

@@ -283,13 +283,13 @@ def test_an_output_of_an_older_attempt_is_enough_for_end() -> None:
     assert events_of(session, END) == [Ended()]
 
 
-def test_the_flat_lists_are_first_completed() -> None:
-    """service-protocol.md 4.6: v5 and v6 resume at any of them."""
+def test_the_flat_lists_resume_at_any_of_them() -> None:
+    """service-protocol.md 4.6: v5 and v6 do not say what the handler makes of them."""
     body = pb.SuspensionMessage(
         waiting_completions=[7, 8], waiting_signals=[1], waiting_named_signals=["go"]
     )
     got = events_of(Session(invocation(), 6), message(messages.SUSPENSION, body))
-    assert got == [Suspended(Await("first_completed", ("c7", "c8", "s1", "n:go")))]
+    assert got == [Suspended(Await("unknown", ("c7", "c8", "s1", "n:go")))]
 
 
 def test_the_tree_of_version_7_is_kept() -> None:
@@ -395,6 +395,14 @@ def test_an_error_says_what_to_do(behavior: int, expected: str) -> None:
         500, "m", "RT0007", command_index=0, command_name="step", command_type=0x0411
     )
     assert event == Failed(error, expected, 250)  # type: ignore[arg-type]  # the table's words
+
+
+@pytest.mark.parametrize("code", [0, messages.RUN_COMPLETION, 0x9999, 2**32 - 1])
+def test_an_error_related_to_what_is_no_command_is_kept_without_it(code: int) -> None:
+    """service-protocol.md 3.3, B10: an SDK may name any number; the failure itself counts."""
+    body = pb.ErrorMessage(code=500, message="m", related_command_type=code)
+    (event,) = events_of(Session(invocation(), 6), message(messages.ERROR, body))
+    assert event == Failed(AttemptError(500, "m", "RT0007"), "retry", None)
 
 
 def test_a_proposal_may_fail() -> None:

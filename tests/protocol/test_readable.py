@@ -117,3 +117,35 @@ def test_a_payload_too_large_to_be_read_is_left_out() -> None:
     assert entry_json(messages.OUTPUT_COMMAND, payload, None, None) is None
     lite = '{"Command":{"Output":{"result":"Success"}}}'
     assert entry_lite_json(messages.OUTPUT_COMMAND, payload, None, None) == lite
+
+
+def test_what_is_attached_to_is_shown_with_its_place() -> None:
+    """sql.md: the target's partition key and scope, as the reference shows them [seen]."""
+    run = pb.AttachInvocationCommandMessage(
+        workflow_target=pb.WorkflowTarget(workflow_name="F", workflow_key="w1"),
+        result_completion_id=1,
+    )
+    request = pb.GetInvocationOutputCommandMessage(
+        idempotent_request_target=pb.IdempotentRequestTarget(
+            service_name="IngSvc", handler_name="h", idempotency_key="k1"
+        ),
+        result_completion_id=2,
+    )
+    assert shown(messages.ATTACH_INVOCATION_COMMAND, run) == {
+        "Command": {"AttachInvocation": {
+            "target": {"Workflow": {
+                "service_name": "F", "key": "w1", "partition_key": 0x5164C775648D211B,
+                "scope": None,
+            }},
+            "completion_id": 1, "name": "",
+        }}
+    }  # fmt: skip
+    assert shown(messages.GET_INVOCATION_OUTPUT_COMMAND, request) == {
+        "Command": {"GetInvocationOutput": {
+            "target": {"IdempotentRequest": {
+                "service_name": "IngSvc", "service_key": None, "service_handler": "h",
+                "idempotency_key": "k1", "scope": None, "partition_key": 0x3B71E8E8E89CA0A3,
+            }},
+            "completion_id": 2, "name": "",
+        }}
+    }  # fmt: skip

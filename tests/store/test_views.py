@@ -117,7 +117,7 @@ def test_an_invocation_that_backs_off_shows_its_failure(tmp_path: Path) -> None:
         assert row["last_failure_error_code"] == "RT0007"
         assert row["last_failure_related_command_index"] == 3
         assert row["last_failure_related_command_name"] == "pay"
-        assert row["last_failure_related_command_type"] == "Command: Run"
+        assert row["last_failure_related_command_type"] == "Run"
         assert row["next_retry_at"] == "2026-11-25T18:28:19.123Z"
         assert row["last_start_at"] == "2026-11-25T18:28:18.122Z"
         assert row["retry_count"] == 2
