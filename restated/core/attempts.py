@@ -77,11 +77,11 @@ def on_suspended(step: Step, event: AttemptSuspended) -> Reply:
     elif verdict is not None:
         start(step, invocation)
     else:
-        _suspend(step, invocation, rest)
+        _suspend(step, invocation, rest, event.protocol_version)
     return Done()
 
 
-def _suspend(step: Step, invocation: Invocation, awaiting: Await) -> None:
+def _suspend(step: Step, invocation: Invocation, awaiting: Await, protocol_version: int) -> None:
     suspended = replace(
         invocation,
         status="suspended",
@@ -89,7 +89,7 @@ def _suspend(step: Step, invocation: Invocation, awaiting: Await) -> None:
         modified_at_ms=step.now_ms,
     )
     step.put(suspended)
-    if invocation.protocol_version is not None and invocation.protocol_version >= FUTURES_SINCE:
+    if protocol_version >= FUTURES_SINCE:
         record_suspension(step, suspended, awaiting)
     step.changed(suspended, "suspended", awaiting=", ".join(leaves(awaiting)[:16]))
 

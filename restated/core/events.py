@@ -125,12 +125,14 @@ class AttemptSuspended(AttemptEvent):
     """The handler waits; `known_entries` is the journal length that it had seen at its start.
 
     `policy` and `jitter` as in AttemptFailed: a wait that nothing can end is a failure (C05).
+    `protocol_version` is the attempt's: one that stored nothing has pinned none.
     """
 
     awaiting_on: Await
     known_entries: int
     policy: RetryPolicy = RetryPolicy()
     jitter: int = 0
+    protocol_version: int = 0
 
 
 class AttemptFailed(AttemptEvent):

@@ -273,14 +273,11 @@ class Attempt:
         elif isinstance(event, Suspended):
             self._finish(
                 AttemptSuspended(
-                    self.number,
-                    self.attempt,
-                    event.awaiting_on,
-                    self.session.known_entries,
-                    self.choice.settings.retry,
-                    self._around.rng.below(1001),
+                    self.number, self.attempt, event.awaiting_on, self.session.known_entries,
+                    self.choice.settings.retry, self._around.rng.below(1001),
+                    self.choice.protocol_version,
                 )
-            )
+            )  # fmt: skip
         elif isinstance(event, Failed):
             self.fail(event.error, behavior=event.behavior, retry_after_ms=event.retry_after_ms)
         else:

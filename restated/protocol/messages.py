@@ -305,7 +305,7 @@ def _decode_awaiting(row: Message, body: bytes) -> Body:
         message = _decode_deep(row, body, _reason(error))
     assert isinstance(message, pb.SuspensionMessage | pb.AwaitingOnMessage)
     flat = isinstance(message, pb.SuspensionMessage) and _has_leaf(message)
-    if not flat and not _awaits_something(message.awaiting_on):
+    if not flat and _awaits_nothing_somewhere(message.awaiting_on):
         raise _malformed(row, "it awaits nothing")
     return message
 
@@ -349,11 +349,12 @@ def _grow(root: pb.Future, encoded: bytes) -> None:
         )
 
 
-def _awaits_something(root: pb.Future) -> bool:
+def _awaits_nothing_somewhere(root: pb.Future) -> bool:
+    """Whether a branch is empty: `all` of nothing holds, the attempt would begin again at once."""
     pending = [root]
     while pending:
         future = pending.pop()
-        if _has_leaf(future):
+        if not _has_leaf(future) and not future.nested_futures:
             return True
         pending.extend(future.nested_futures)
     return False

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from restated.core.awaits import leaves, restored
+from restated.core.awaits import restored
 from restated.model.ids import IdError, parse_invocation_id, partition_key
 from restated.model.records import AttemptError, Failure
 from restated.model.services import ServiceDefinition
@@ -138,8 +138,7 @@ def _service_is_public(packed: Value) -> int | None:
 def _leaves(kept: Value, prefix: str) -> str | None:
     if not isinstance(kept, bytes):
         return None
-    names = leaves(restored(kept))
-    found = [int(name[1:]) for name in names if name[0] == prefix]
+    found = [int(name[1:]) for name in restored(kept).on if name[0] == prefix]  # as the reference
     return msgspec.json.encode(found).decode()
 
 

@@ -286,13 +286,13 @@ class Oracle:
         elif verdict is not None:
             self.start(life)
         else:
-            self.suspend(life, rest)
+            self.suspend(life, rest, event.protocol_version)
         return Done()
 
-    def suspend(self, life: Life, rest: Await) -> None:
+    def suspend(self, life: Life, rest: Await, version: int) -> None:
         life.status = "suspended"
         life.awaiting = rest
-        if life.pin is not None and life.pin.version >= 7:
+        if version >= 7:
             life.events.append(("Suspended", ""))
 
     def on_attempt_failed(self, event: ev.AttemptFailed) -> Reply:

@@ -250,7 +250,8 @@ class Program(RuleBasedStateMachine):
             newest = max(life.started_with, len(life.journal))
             known = data.draw(st.integers(life.started_with, newest))
         tree = data.draw(self.trees(life))
-        event = ev.AttemptSuspended(life.number, attempt, tree, known)
+        version = data.draw(st.sampled_from([6, 7])) if life.pin is None else life.pin.version
+        event = ev.AttemptSuspended(life.number, attempt, tree, known, protocol_version=version)
         before = life.status
         self.apply(event, "AttemptSuspended")
         if life.status != before:

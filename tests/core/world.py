@@ -75,7 +75,12 @@ class StepWorld:
         """Suspend the newest attempt on a flat list of names."""
         row = self.row(invocation_id)
         entries = row.journal_length if known is None else known
-        return self.apply(AttemptSuspended(row.number, row.attempt, Await(on=names), entries))
+        version = row.protocol_version or 0
+        return self.apply(
+            AttemptSuspended(
+                row.number, row.attempt, Await(on=names), entries, protocol_version=version
+            )
+        )
 
     def fail(self, invocation_id: str, **fields: Any) -> Reply:
         """Fail the newest attempt."""

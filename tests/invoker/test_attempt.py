@@ -72,6 +72,7 @@ def test_a_suspension_says_what_was_replayed() -> None:
     (event,) = world.writer.posted
     assert isinstance(event, AttemptSuspended)
     assert (event.awaiting_on, event.known_entries) == (Await("unknown", ("c1",)), 4)
+    assert event.protocol_version == 6
     assert event.policy.attempts_max == 5
 
 

@@ -318,6 +318,10 @@ LEAF = pb.Future(
             messages.SUSPENSION,
             in_suspension(nested(3, pb.Future(combinator_type=pb.ALL_COMPLETED))),
         ),
+        (
+            messages.SUSPENSION,
+            in_suspension(nested(2, pb.Future(combinator_type=pb.ALL_COMPLETED), sibling=3)),
+        ),
         (messages.AWAITING_ON, b""),
         (messages.AWAITING_ON, bytes.fromhex("1001")),
         (messages.AWAITING_ON, in_awaiting_on(nested(150, pb.Future()))),

@@ -219,10 +219,10 @@ def test_a_completed_invocation_in_every_column(tmp_path: Path) -> None:
 
 
 def test_what_a_suspended_invocation_waits_for(tmp_path: Path) -> None:
-    """journal_cases.json `suspended on two`; named signals only in the JSON."""
+    """journal_cases.json `suspended on two`; names and what is nested only in the JSON."""
 
     async def body(world: QueryWorld) -> None:
-        inner = Await("all_completed", ("n:go",))
+        inner = Await("all_completed", ("n:go", "c3", "s17"))
         tree = Await("unknown", ("c2", "c1", "s1"), (inner,))
         await world.put(invocation(status="suspended", awaiting_on=stored(tree)))
         row = await world.row("SELECT * FROM sys_invocation_status")
@@ -230,7 +230,9 @@ def test_what_a_suspended_invocation_waits_for(tmp_path: Path) -> None:
         assert row["suspended_waiting_for_signals"] == [1]
         assert row["suspended_waiting_future_json"] == (
             '{"Unknown":[{"Single":{"CompletionId":2}},{"Single":{"CompletionId":1}},'
-            '{"Single":{"SignalIndex":1}},{"AllCompleted":[{"Single":{"SignalName":"go"}}]}]}'
+            '{"Single":{"SignalIndex":1}},{"AllCompleted":['
+            '{"Single":{"SignalName":"go"}},{"Single":{"CompletionId":3}},'
+            '{"Single":{"SignalIndex":17}}]}]}'
         )
 
     run_queries(body, tmp_path)
