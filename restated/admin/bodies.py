@@ -10,8 +10,22 @@ from typing import Annotated, Final
 import msgspec
 
 HEADERS_MAX: Final = 100  # additional headers of one deployment
-HeaderName = Annotated[str, msgspec.Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}\Z")]
-HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e\t]{0,8192}\Z")]
+HEADER_NAME: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}\Z"
+HEADER_VALUE: Final = r"^[\x20-\x7e\t]{0,8192}\Z"
+MEANINGS: Final = (
+    (
+        HEADER_NAME,
+        "a name of a header has 1 to 200 letters, digits and characters of !#$%&'*+.^_`|~-",
+    ),
+    (
+        HEADER_VALUE,
+        "a value of a header has up to 8192 printable ASCII characters, blanks and tabs",
+    ),
+)
+"""Patterns, and what they mean to whoever wrote the body."""
+
+HeaderName = Annotated[str, msgspec.Meta(pattern=HEADER_NAME)]
+HeaderValue = Annotated[str, msgspec.Meta(pattern=HEADER_VALUE)]
 Headers = Annotated[dict[HeaderName, HeaderValue], msgspec.Meta(max_length=HEADERS_MAX)]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -31,6 +45,7 @@ class RegisterHttp(RegisterDeploymentBody, frozen=True, kw_only=True):
 
     uri: str
     use_http_11: bool = False
+    auth: None = None  # identity tokens of a cloud: refused, they cannot be made here
 
 
 class RegisterLambda(RegisterDeploymentBody, frozen=True, kw_only=True):

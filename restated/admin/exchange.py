@@ -15,7 +15,9 @@ import msgspec
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
+from restated.admin import json_text
 from restated.admin.app import AdminDeps
+from restated.admin.bodies import MEANINGS
 from restated.core.effects import Refused
 from restated.engine.hypercorn_stream import Receive, Scope, Send
 from restated.model import ids
@@ -23,6 +25,8 @@ from restated.model.errors import InternalError, OverloadedError
 from restated.store.store import StoreFailedError
 
 BODY_BYTES_MAX: Final = 33_554_432  # as the ingress: the state of one key may be that large
+
+UNFIT: Final = "Failed to deserialize the JSON body into the target type: "
 
 T = TypeVar("T")
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
@@ -37,6 +41,15 @@ class RequestError(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__(response.status_code)
         self.response = response
+
+
+class UnfitError(Exception):
+    """The body is JSON of another shape; `path` is the value that does not fit."""
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
 
 
 class Resource:
@@ -68,6 +81,8 @@ class Resource:
             return await endpoint(request)
         except RequestError as error:
             return error.response
+        except UnfitError as error:
+            return _misfit(error, request)
         except OverloadedError as error:
             return failure(503, str(error))
         except InternalError:
@@ -123,7 +138,7 @@ def refusal(refused: Refused) -> Response:
 
 
 async def json_body(request: Request, type_: type[T]) -> T:
-    """The decoded body; raises RequestError with 415, 413, 400 or 422."""
+    """The decoded body; raises RequestError with 415, 413, 400 or 422, or UnfitError."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = content_type == "application/json" or (
         content_type.startswith("application/") and content_type.endswith("+json")
@@ -131,13 +146,22 @@ async def json_body(request: Request, type_: type[T]) -> T:
     if not is_json:
         raise RequestError(text(415, "Expected request with `Content-Type: application/json`"))
     raw = await body(request)
+    request.state.json_text = raw
     try:
-        return msgspec.json.decode(raw, type=type_)
+        raw.decode()
+        value = msgspec.json.decode(raw, type=type_)
     except msgspec.ValidationError as error:
-        raise unfit(shape_reason(str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = f"Failed to parse the request body as JSON: {_syntax_reason(str(error), raw)}"
-        raise RequestError(text(400, reason)) from error
+        raise unfit(*shape_reason(str(error))) from error
+    except UnicodeDecodeError as error:
+        raise _no_json(json_text.encoding_reason(error, raw)) from error
+    except msgspec.DecodeError as error:
+        raise _no_json(json_text.syntax_reason(str(error), raw)) from error
+    except RecursionError as error:
+        raise _no_json("it is nested too deeply") from error
+    repeated = json_text.repeated_member(raw)
+    if repeated is not None:
+        raise RequestError(text(422, UNFIT + repeated))
+    return value
 
 
 async def body(request: Request) -> bytes:
@@ -151,28 +175,35 @@ async def body(request: Request) -> bytes:
     return bytes(chunks)
 
 
-def unfit(reason: str) -> RequestError:
-    """A body that is JSON of another shape."""
-    prefix = "Failed to deserialize the JSON body into the target type: "
-    return RequestError(text(422, prefix + reason))
+def unfit(reason: str, path: str = "") -> UnfitError:
+    """A body that is JSON of another shape: at `path`, such as `[0].pattern`, for this reason."""
+    return UnfitError(reason, path)
 
 
-def shape_reason(error: str) -> str:
-    """A decoder's complaint in the form `path: reason`."""
+def shape_reason(error: str) -> tuple[str, str]:
+    """The reason and the path of a decoder's complaint."""
     reason, _, path = error.partition(" - at `")
     reason = reason.replace("Object missing required field", "missing field")
     # A bad key stands as "key` in `$.member".
     path = path.rstrip("`").removeprefix("key` in `").removeprefix("$").removeprefix(".")
-    return f"{path}: {reason}" if path else reason
+    for pattern, meaning in MEANINGS:
+        reason = reason.replace(f"Expected `str` matching regex {pattern!r}", meaning)
+    return reason, path
 
 
-def _syntax_reason(error: str, raw: bytes) -> str:
-    reason, _, rest = error.partition(" (byte ")
-    reason = reason.removeprefix("JSON is malformed: ")
-    offset = int(rest.rstrip(")")) if rest.rstrip(")").isdecimal() else len(raw)
-    line = raw.count(b"\n", 0, offset) + 1
-    column = offset - (raw.rfind(b"\n", 0, offset) + 1) + 1
-    return f"{reason} at line {line} column {column}"
+def _no_json(reason: str) -> RequestError:
+    return RequestError(text(400, f"Failed to parse the request body as JSON: {reason}"))
+
+
+def _misfit(error: UnfitError, request: Request) -> Response:
+    """422, with the place of what does not fit where it can be told."""
+    raw: bytes = getattr(request.state, "json_text", b"")
+    is_missing = error.reason.startswith("missing field")
+    path = error.path if error.path.startswith("[") else f".{error.path}"
+    place = json_text.place_of(raw, path, at_end=is_missing)
+    at = f" at {place}" if place is not None else ""
+    where = f"{error.path}: " if error.path else ""
+    return text(422, f"{UNFIT}{where}{error.reason}{at}")
 
 
 def flag(request: Request, name: str) -> bool | None:

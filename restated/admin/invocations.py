@@ -348,7 +348,7 @@ def _check_id(invocation_id: str, position: int) -> None:
     try:
         ids.parse_invocation_id(invocation_id)
     except ids.IdError as error:
-        raise unfit(f"invocation_ids[{position}]: {bad_id_reason(error)}") from error
+        raise unfit(bad_id_reason(error), f"invocation_ids[{position}]") from error
 
 
 # -- state

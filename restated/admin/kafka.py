@@ -130,7 +130,7 @@ async def create_cluster(request: Request) -> Response:
     try:
         name = parse_cluster_name(asked.name)
     except UriError as error:
-        raise unfit(f"name: {error}") from error
+        raise unfit(str(error), "name") from error
     event = CreateKafkaCluster(name, _pairs(asked.properties, "properties"))
     cluster = _only(await _submitted(request, event), KafkaCluster)
     return answer(_shown_cluster(cluster), 201, location=f"kafka-clusters/{name}")
@@ -238,13 +238,13 @@ def _uri(value: str, member: str) -> ResourceUri:
     try:
         return parse_resource_uri(value)
     except UriError as error:
-        raise unfit(f"{member}: {error}") from error
+        raise unfit(str(error), member) from error
 
 
 def _pairs(properties: dict[str, str], member: str) -> Pairs:
     size = sum(len(name) + len(value) for name, value in properties.items())
     if size > PROPERTIES_BYTES_MAX:
-        raise unfit(f"{member}: {size} characters, at most {PROPERTIES_BYTES_MAX} are stored")
+        raise unfit(f"{size} characters, at most {PROPERTIES_BYTES_MAX} are stored", member)
     return tuple(sorted(properties.items()))
 
 

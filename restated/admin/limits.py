@@ -174,7 +174,7 @@ def _pattern_at(place: int, text: str) -> str:
     try:
         return parse_pattern(text)
     except PatternError as error:
-        raise unfit(f"[{place}].pattern: {error}") from error
+        raise unfit(str(error), f"[{place}].pattern") from error
 
 
 def _check_size(count: int) -> None:

@@ -21,7 +21,9 @@ from restated.admin.bodies import (
     RegisterLambda,
     UpdateDeploymentBody,
 )
+from restated.admin.durations import DurationError, parse_duration_ms
 from restated.admin.exchange import (
+    UNFIT,
     RequestError,
     answer,
     deployment_in_path,
@@ -32,6 +34,7 @@ from restated.admin.exchange import (
     json_body,
     refusal,
     shape_reason,
+    text,
     unfit,
 )
 from restated.core.effects import Done, Planned, Refused, Reply
@@ -55,6 +58,9 @@ from restated.model.services import Options
 replace = msgspec.structs.replace
 
 NO_VARIANT: Final = "data did not match any variant of untagged enum RegisterDeploymentRequest"
+NO_AUTH: Final = (
+    "identity tokens of a cloud cannot be made here; give credentials in additional_headers"
+)
 
 
 # -- deployments
@@ -207,14 +213,16 @@ def _registration(raw: msgspec.Raw) -> RegisterHttp | RegisterLambda:
     try:
         return msgspec.json.decode(raw, type=RegisterHttp)
     except msgspec.ValidationError as error:
-        reason = shape_reason(str(error))
-        if reason.startswith("additional_headers"):
+        reason, path = shape_reason(str(error))
+        if path == "auth":
+            raise unfit(NO_AUTH, path) from error
+        if path.startswith("additional_headers"):
             # Naming what does not fit says more than the reference's fixed text.
-            raise unfit(reason) from error
+            raise unfit(reason, path) from error
     try:
         return msgspec.json.decode(raw, type=RegisterLambda)
     except msgspec.ValidationError as error:
-        raise unfit(NO_VARIANT) from error
+        raise RequestError(text(422, UNFIT + NO_VARIANT)) from error
 
 
 def _draft(deps: AdminDeps, asked: RegisterHttp | RegisterLambda) -> Deployment:
@@ -275,7 +283,7 @@ def _check_kind(stored: Deployment, asked: UpdateDeploymentBody) -> None:
 
 def _http_uri(uri: str) -> str:
     if not uri.isascii() or not uri.isprintable() or " " in uri or not uri:
-        raise unfit(NO_VARIANT)
+        raise RequestError(text(422, UNFIT + NO_VARIANT))
     try:
         parsed = parse_uri(uri)
     except UnsupportedSchemeError as error:
@@ -288,8 +296,8 @@ def _http_uri(uri: str) -> str:
 
 def _uncallable(uri: str, reason: str) -> RequestError:
     code = "META0003"
-    text = f"[{code}] [{code}] error when calling '{uri}': {reason}"
-    return RequestError(failure(500, text, code))
+    message = f"[{code}] [{code}] error when calling '{uri}': {reason}"
+    return RequestError(failure(500, message, code))
 
 
 def _arn(arn: str) -> str:
@@ -305,9 +313,9 @@ def _duration_ms(asked: PatchServiceBody, member: str) -> int | None:
     if value is None:
         return None
     try:
-        return render.parse_duration_ms(value)
-    except render.DurationError as error:
-        raise unfit(f"{member}: {error}") from error
+        return parse_duration_ms(value)
+    except DurationError as error:
+        raise unfit(str(error), member) from error
 
 
 def _is_v2(request: Request) -> bool:

@@ -1,17 +1,17 @@
 """Deployments, services and handlers as the admin API shows them.
 
-Lives here: JSON objects, durations, timestamps, the descriptions of inputs and outputs.
-Does not: which of them are shown (registry.py).
+Lives here: JSON objects, timestamps, the descriptions of inputs and outputs.
+Does not: which of them are shown (registry.py), durations as texts (durations.py).
 Source: admin.md 1, 4.1, 4.3, 5. Members stand in the order of the reference; what is unset or
 empty is left out.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 import msgspec
 
+from restated.admin.durations import friendly
 from restated.engine.catalog import Catalog, HandlerEntry, ServiceEntry, Settings
 from restated.invoker.targets import parse_uri
 from restated.model.records import Deployment
@@ -25,63 +25,6 @@ _SERVICE_TYPES: Final = {
 }  # fmt: skip
 _HANDLER_TYPES: Final = {"exclusive": "Exclusive", "shared": "Shared", "workflow": "Workflow"}
 _AT_MOST: Final = {"pause": "Pause", "kill": "Kill"}
-_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
-_UNIT_NAMES: Final = {
-    "d": 86_400_000, "day": 86_400_000, "days": 86_400_000,
-    "h": 3_600_000, "hr": 3_600_000, "hrs": 3_600_000, "hour": 3_600_000, "hours": 3_600_000,
-    "m": 60_000, "min": 60_000, "mins": 60_000, "minute": 60_000, "minutes": 60_000,
-    "s": 1_000, "sec": 1_000, "secs": 1_000, "second": 1_000, "seconds": 1_000,
-    "ms": 1, "msec": 1, "msecs": 1, "millisecond": 1, "milliseconds": 1,
-}  # fmt: skip
-_FRIENDLY: Final = re.compile(r"(\d{1,12})\s*([a-zA-Z]+)[\s,]*")
-_ISO: Final = re.compile(
-    r"P(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:\.(\d{1,3})\d*)?S)?)?\Z",
-    re.IGNORECASE,
-)
-
-
-class DurationError(ValueError):
-    """The text is no duration of days or smaller units."""
-
-
-def friendly(duration_ms: int) -> str:
-    """`1d 12h`, `1s 500ms`, `0s`."""
-    parts = []
-    for unit, length in _UNITS:
-        count, duration_ms = divmod(duration_ms, length)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts) or "0s"
-
-
-def parse_duration_ms(text: str) -> int:
-    """Milliseconds of a friendly or ISO 8601 duration; raises DurationError."""
-    stripped = text.strip()
-    if stripped[:1] in {"P", "p"}:
-        return _parse_iso_ms(stripped)
-    position = 0
-    total = 0
-    while position < len(stripped):
-        found = _FRIENDLY.match(stripped, position)
-        if found is None:
-            raise DurationError(f"{text!r} is no duration such as `1m 30s`")
-        length = _UNIT_NAMES.get(found[2].lower())
-        if length is None:
-            raise DurationError(f"unit {found[2]!r}: please use units of days or smaller")
-        total += int(found[1]) * length
-        position = found.end()
-    if not stripped:
-        raise DurationError("an empty text is no duration, write e.g. `1m 30s`")
-    return total
-
-
-def _parse_iso_ms(text: str) -> int:
-    found = _ISO.match(text)
-    if found is None or not any(found.groups()):
-        raise DurationError(f"{text!r}: please use units of days or smaller")
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()[:4])
-    fraction = int((found[5] or "0").ljust(3, "0"))
-    return (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000 + fraction
 
 
 def timestamp(at_ms: int) -> str:

@@ -151,3 +151,46 @@ def test_a_body_is_bounded() -> None:
         assert (response.status_code, response.text) == (413, "The body exceeds 33554432 bytes")
 
     run_admin(body)
+
+
+def test_what_does_not_fit_is_named_and_found() -> None:
+    """1: member, reason, line and column; a header by what may stand in it."""
+
+    async def body(world: AdminWorld) -> None:
+        duration = await world.client.patch("/services/X", json={"abort_timeout": "1y"})
+        assert duration.text.endswith(
+            "abort_timeout: unit 'y': please use units of days or smaller at line 1 column 21"
+        )
+        header = await world.register(additional_headers={"a b": "c"})
+        assert "additional_headers: a name of a header has 1 to 200 letters" in header.text
+        assert header.status_code == 422
+
+    run_admin(body)
+
+
+def test_identity_tokens_of_a_cloud_are_refused() -> None:
+    """4.1 `auth`: ignoring it would ask the deployment without them."""
+
+    async def body(world: AdminWorld) -> None:
+        refused = await world.register(auth={"GoogleIdToken": {}})
+        assert refused.status_code == 422
+        assert "auth: identity tokens of a cloud cannot be made here" in refused.text
+        assert world.transport.requests == []
+        assert (await world.register(auth=None)).status_code == 201
+
+    run_admin(body)
+
+
+def test_a_body_that_is_no_utf8_is_refused() -> None:
+    """1: 400 where the text is wrong, whatever reads it."""
+
+    async def body(world: AdminWorld) -> None:
+        response = await world.client.post(
+            "/deployments",
+            content=b'{"uri":"\xff"}',
+            headers={"content-type": "application/json"},
+        )
+        assert response.status_code == 400
+        assert response.text.endswith("invalid unicode code point at line 1 column 9")
+
+    run_admin(body)
