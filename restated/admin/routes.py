@@ -31,6 +31,7 @@ from restated.admin.bodies import (
     StateBody,
     UpdateDeploymentBody,
 )
+from restated.admin.compression import compressed
 from restated.admin.exchange import Endpoint, Method, Resource, empty
 from restated.engine.hypercorn_stream import ASGIApp, Receive, Scope, Send
 
@@ -57,6 +58,7 @@ _ONE: Final = "/invocations/{invocation_id}"
 ROUTES: Final = (
     AdminRoute("GET", "/", server.to_ui),
     AdminRoute("GET", "/ui", server.to_ui),
+    AdminRoute("GET", "/ui/{path:path}", server.page),
     AdminRoute("GET", "/openapi", openapi.admin_document),
     AdminRoute("GET", "/health", server.health, "Check that the server answers"),
     AdminRoute("GET", "/version", server.version, "Versions, features, ingress address"),
@@ -196,16 +198,13 @@ def build_routes(deps: AdminDeps) -> ASGIApp:
         tables.setdefault(route.path, {})[route.method] = route.endpoint
     resources = {path: Resource(table, deps) for path, table in tables.items()}
     routes: list[Route | WebSocketRoute] = [
-        Route(prefix + path, resource, include_in_schema=False)
+        Route(prefix + path if path != "/" else prefix or path, resource)
         for prefix in PREFIXES
         for path, resource in resources.items()
     ]
-    every: dict[Method, Endpoint] = dict.fromkeys(
-        ("GET", "POST", "PATCH", "PUT", "DELETE"), server.too_old
-    )
     routes.extend(WebSocketRoute(f"{prefix}/tail", _tail(deps)) for prefix in PREFIXES)
-    routes.append(Route("/v1/{rest:path}", Resource(every, deps)))
-    return Router(routes, redirect_slashes=False, default=_unknown)
+    routes.extend(Route(path, server.TOO_OLD) for path in ("/v1", "/v1/{rest:path}"))
+    return compressed(Router(routes, redirect_slashes=False, default=_unknown))
 
 
 def _tail(deps: AdminDeps) -> Callable[[WebSocket], Awaitable[None]]:

@@ -1,10 +1,11 @@
 """What the server says about itself: liveness, versions, cluster.
 
-Lives here: /health, /version, /cluster-health, the way to the web interface.
+Lives here: /health, /version, /cluster-health, the page where a web interface would be.
 Does not: metrics and SQL (introspect.py).
 Source: admin.md 1, 3.
 """
 
+from importlib.resources import files
 from typing import Final
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from restated.admin.exchange import answer, deps_of, empty, text
 
 API_VERSION_MIN: Final = 2
 API_VERSION_MAX: Final = 4
+PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 FEATURES: Final = (
     "vqueues", "protocol_v7", "scoped_virtual_objects", "kafka_scope", "invoker_yield",
     "scoped_state_table_migration", "scoped_promise_table_migration",
@@ -52,15 +54,21 @@ async def cluster_health(_request: Request) -> Response:
 
 
 async def to_ui(request: Request) -> Response:
-    """The web interface lives below /ui/."""
+    """Browsers are sent to the page below /ui/."""
     query = f"?{request.url.query}" if request.url.query else ""
     return empty(308, location=f"/ui/{query}")
 
 
-async def too_old(_request: Request) -> Response:
-    """Version 1 of the API is gone."""
-    return text(
-        400,
-        "Unsupported Admin API version V1. This server supports versions between "
-        f"V{API_VERSION_MIN} and V{API_VERSION_MAX}.",
-    )
+async def page(_request: Request) -> Response:
+    """What is where, for whoever looks for the web interface; the same for every path of it."""
+    content = files("restated.admin").joinpath("page.html").read_bytes()
+    headers = {"content-security-policy": PAGE_POLICY}
+    return Response(content, 200, headers, "text/html")
+
+
+TOO_OLD: Final = text(
+    400,
+    "Unsupported Admin API version V1. This server supports versions between "
+    f"V{API_VERSION_MIN} and V{API_VERSION_MAX}.",
+)
+"""The answer to version 1 of the API, which is gone."""
