@@ -40,6 +40,7 @@ from restated.protocol.failures import FAILURE_CODE_MAX, UNKNOWN_CODE
 JITTER_SHARE = 0.3  # of the delay, at most
 JITTER_MS_MIN = 3
 GROWTH_STEPS_MAX = 1_000  # a policy that has not met its cap by then grows no further
+ERROR_CHARS_MAX = 65_536  # of each text: the row is written anew at every change, each event kept
 FUTURES_SINCE = 7  # the protocol version whose suspensions are kept as events
 STALE = Ignored("stale attempt")
 
@@ -99,7 +100,7 @@ def on_failed(step: Step, event: AttemptFailed) -> Reply:
     invocation = current(step, event)
     if invocation is None:
         return STALE
-    error = event.error
+    error = _bounded(event.error)
     if event.counts:
         invocation = _counted(invocation, error)
     else:
@@ -168,6 +169,20 @@ def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
         delay *= policy.factor
     delay = min(delay, policy.interval_ms_max)
     return int(delay + max(JITTER_MS_MIN, JITTER_SHARE * delay * jitter / 1000))
+
+
+def _bounded(error: AttemptError) -> AttemptError:
+    """The failure with texts of a length that rows and events can keep (M2)."""
+    texts = (error.message, error.stacktrace, error.command_name or "")
+    if max(map(len, texts)) <= ERROR_CHARS_MAX:
+        return error
+    message, stacktrace, command_name = map(_cut, texts)
+    return replace(error, message=message, stacktrace=stacktrace, command_name=command_name or None)
+
+
+def _cut(text: str) -> str:
+    left_out = len(text) - ERROR_CHARS_MAX
+    return text if left_out <= 0 else f"{text[:ERROR_CHARS_MAX]}… ({left_out} more characters)"
 
 
 def _counted(invocation: Invocation, error: AttemptError) -> Invocation:

@@ -2,11 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restated.core.attempts import retry_delay_ms
+from restated.core.attempts import ERROR_CHARS_MAX, retry_delay_ms
 from restated.core.effects import ArmTimer
 from restated.core.events import (
     AttemptSuspended,
@@ -16,7 +17,7 @@ from restated.core.events import (
     Pause,
     Resume,
 )
-from restated.model.records import Await, Failure, JournalEvent, RetryPolicy, Timer
+from restated.model.records import AttemptError, Await, Failure, JournalEvent, RetryPolicy, Timer
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from tests.builders import attempt_error
@@ -46,6 +47,20 @@ def test_retry_delay_never_overflows_and_never_exceeds_its_cap(
     """C59: no policy crashes the arithmetic."""
     policy = RetryPolicy(interval_ms=interval, factor=factor, interval_ms_max=cap)
     assert 0 <= retry_delay_ms(policy, attempt, jitter) <= cap * 1.3 + 4
+
+
+def test_a_failure_is_kept_with_texts_of_bounded_length(world: StepWorld) -> None:
+    """M2: an SDK may send 32 MiB of it; the row is rewritten at each change, the event kept."""
+    first = world.invoke()
+    longest = "x" * ERROR_CHARS_MAX
+    error = attempt_error(message=longest + "yz", stacktrace=longest, command_name=longest + "y")
+    world.fail(first, error=error)
+    kept = msgspec.msgpack.decode(world.row(first).last_failure or b"", type=AttemptError)
+    assert kept.message == longest + "… (2 more characters)"
+    assert kept.stacktrace == longest
+    assert kept.command_name == longest + "… (1 more characters)"
+    [event] = world.store.scan(JournalEvent)
+    assert json.loads(event.payload)["error_message"] == kept.message
 
 
 def test_failed_attempt_is_retried_at_its_stored_deadline(world: StepWorld) -> None:
