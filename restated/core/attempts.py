@@ -107,11 +107,11 @@ def on_failed(step: Step, event: AttemptFailed) -> Reply:
         invocation = replace(invocation, last_failure=msgspec.msgpack.encode(error))
     started_at_ms = step.now_ms if event.started_at_ms is None else event.started_at_ms
     invocation = replace(invocation, last_start_at_ms=started_at_ms)
-    if event.behavior == "fail":
+    if invocation.pause_requested or event.behavior == "pause":
+        pause(step, invocation, error)  # whatever the SDK asks for: its next attempt may ask again
+    elif event.behavior == "fail":
         _end_with_error(step, invocation, error)
-    elif event.behavior == "pause":
-        pause(step, invocation, error)
-    elif event.retry_after_ms is not None and not invocation.pause_requested:
+    elif event.retry_after_ms is not None:
         record_event(step, invocation, "TransientError", error_event(error))
         _retry_in(step, invocation, event.retry_after_ms, error)
     else:

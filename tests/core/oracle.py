@@ -299,7 +299,7 @@ class Oracle:
         life = self.current(event)
         if life is None:
             return STALE
-        if event.behavior == "fail":
+        if event.behavior == "fail" and not life.pause_requested:
             self.finish(life, Failure(event.error.code, event.error.message))
             return Done()
         life.failures += event.counts

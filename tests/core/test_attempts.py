@@ -161,6 +161,16 @@ def test_suspension_on_its_own_open_run_is_retried(world: StepWorld) -> None:
     assert world.row(first).attempt == 2
 
 
+def test_pausing_attempt_that_asks_to_fail_pauses(world: StepWorld) -> None:
+    """state-machine.md 3: a requested pause comes true however the attempt fails [seen]."""
+    first = world.invoke()
+    world.apply(Pause(first))
+    world.fail(first, behavior="fail")
+    assert world.status(first) == "paused"
+    [event] = world.store.scan(JournalEvent)
+    assert json.loads(event.payload)["last_failure"]["error_message"] == "boom"
+
+
 def test_refused_suspension_of_a_pausing_attempt_pauses(world: StepWorld) -> None:
     """state-machine.md 3: a requested pause comes true when the attempt fails."""
     first = world.invoke()
