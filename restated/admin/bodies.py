@@ -45,7 +45,7 @@ class RegisterHttp(RegisterDeploymentBody, frozen=True, kw_only=True):
 
     uri: str
     use_http_11: bool = False
-    auth: None = None  # identity tokens of a cloud: refused, they cannot be made here
+    auth: object = None  # identity tokens of a cloud: refused, they cannot be made here
 
 
 class RegisterLambda(RegisterDeploymentBody, frozen=True, kw_only=True):

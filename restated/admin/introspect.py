@@ -41,6 +41,12 @@ class Question(msgspec.Struct, frozen=True):
     query: str
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What it is answered with in JSON; columns that are null are left out of a row."""
+
+    rows: list[dict[str, object]]
+
+
 # -- queries
 
 

@@ -82,7 +82,8 @@ def place_of(raw: bytes, path: str, *, at_end: bool = False) -> Place | None:
     """
     text = raw[:SCANNED_CHARS_MAX].decode(errors="replace")
     scanner = _Scanner(text)
-    for name, index in _STEP.findall(path):
+    # `[...]` is a value of a map, whose name the decoder does not tell: its place is the map's.
+    for name, index in _STEP.findall(path.partition("[...]")[0]):
         entered = scanner.enter_member(name) if name else scanner.enter_element(int(index))
         if not entered:
             return None

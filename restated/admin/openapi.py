@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from restated.admin.app import ADMIN_API_VERSION
 from restated.admin.exchange import answer, deps_of
+from restated.admin.introspect import ARROW_TYPE
 from restated.admin.registry import service_in_path
 from restated.admin.render import Json
 from restated.engine.catalog import HandlerEntry, ServiceEntry
@@ -94,27 +95,56 @@ def _operation(route: "AdminRoute", schemas: dict[type, Json]) -> Json:
         "operationId": route.endpoint.__name__.strip("_"),
         "tags": [route.path.split("/")[1]],
     }
-    parameters = [_given(name, "path", required=True) for name in names]
-    parameters += [_given(name, "query", required=False) for name in route.query]
+    parameters = [_given(name, "path") for name in names]
+    parameters += [_given(name, "query") for name in route.query]
     if parameters:
         operation["parameters"] = parameters
     if route.request:
         shapes = [schemas[body] for body in route.request]
         shape = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": shape}}}
-    done: Json = {"description": "Done"}
+    content: Json = {}
     if route.response is not None:
-        done["content"] = {_JSON: {"schema": schemas[route.response]}}
-    failed = {"content": {_JSON: {"schema": _schema("ErrorDescriptionResponse")}}}
-    operation["responses"] = {
-        str(route.status): done,
-        "default": {"description": "Refused", **failed},
-    }
+        content[_JSON] = {"schema": schemas[route.response]}
+    if route.path.endswith("/openapi"):
+        content[_JSON] = {"schema": {"type": "object"}}
+    if route.path == "/query":
+        content[ARROW_TYPE] = {"schema": {"type": "string", "format": "binary"}}
+    done: Json = {"description": "Done", **({"content": content} if content else {})}
+    statuses = sorted((route.status, *route.also))
+    operation["responses"] = {**{str(status): done for status in statuses}, "default": _REFUSED}
     return operation
 
 
-def _given(name: str, where: str, *, required: bool) -> Json:
-    return {"name": name, "in": where, "required": required, "schema": {"type": "string"}}
+_REFUSED: Final[Json] = {
+    "description": "Refused; plain text where the request could not be read",
+    "content": {
+        _JSON: {"schema": _schema("ErrorDescriptionResponse")},
+        "text/plain": {"schema": {"type": "string"}},
+    },
+}
+_BOOLEAN: Final[Json] = {"type": "boolean", "default": False}
+_GIVEN: Final[dict[tuple[str, str], Json]] = {
+    ("path", "deployment"): {"type": "string", "pattern": "^dp_1[0-9A-Za-z]+$"},
+    ("path", "invocation_id"): {"type": "string", "pattern": "^inv_1[0-9A-Za-z]+$"},
+    ("path", "subscription"): {"type": "string", "pattern": "^sub_1[0-9A-Za-z]+$"},
+    ("path", "vqueue_id"): {"type": "string", "pattern": "^vq_1[0-9A-Za-z]+$"},
+    ("query", "deployment"): {
+        "type": "string",
+        "pattern": "^(?:[Kk]eep|[Ll]atest|dp_1[0-9A-Za-z]+)$",
+        "description": "`keep` the deployment, take the `latest`, or the one with this id",
+    },
+    ("query", "mode"): {"type": "string", "enum": ["cancel", "kill", "purge"]},
+    ("query", "from"): {"type": "integer", "minimum": 0, "description": "Index in the journal"},
+    ("query", "force"): _BOOLEAN,
+    ("query", "include_subscriptions"): _BOOLEAN,
+}
+"""What parameters look like; the others are any text."""
+
+
+def _given(name: str, where: str) -> Json:
+    schema = _GIVEN.get((where, name), {"type": "string"})
+    return {"name": name, "in": where, "required": where == "path", "schema": schema}
 
 
 # -- the ingress routes of one service

@@ -59,7 +59,8 @@ replace = msgspec.structs.replace
 
 NO_VARIANT: Final = "data did not match any variant of untagged enum RegisterDeploymentRequest"
 NO_AUTH: Final = (
-    "identity tokens of a cloud cannot be made here; give credentials in additional_headers"
+    "The request field 'auth' is invalid. Reason: identity tokens of a cloud cannot be made here; "
+    "give credentials in additional_headers"
 )
 
 
@@ -96,6 +97,8 @@ async def register_deployment(request: Request) -> Response:
         if is_v2:
             return refusal(Refused(ErrorCode.DEPLOYMENT_EXISTS, existing.id))
         return _registered(deps, existing, 200)
+    if isinstance(asked, RegisterHttp) and asked.auth is not None:
+        return failure(400, NO_AUTH)
     deployment, manifest = await _discover(deps, draft)
     event = RegisterDeployment(
         deployment=deployment,
@@ -140,7 +143,9 @@ async def update_deployment(request: Request) -> Response:
 async def put_deployment(request: Request) -> Response:
     """The old form of an update; only version 2 of the API has it."""
     if not _is_v2(request):
-        return failure(405, "PUT deployment is deprecated, use PATCH instead")
+        refused = failure(405, "PUT deployment is deprecated, use PATCH instead")
+        refused.headers["allow"] = "GET,HEAD,PATCH,DELETE"
+        return refused
     return await update_deployment(request)
 
 
@@ -214,8 +219,6 @@ def _registration(raw: msgspec.Raw) -> RegisterHttp | RegisterLambda:
         return msgspec.json.decode(raw, type=RegisterHttp)
     except msgspec.ValidationError as error:
         reason, path = shape_reason(str(error))
-        if path == "auth":
-            raise unfit(NO_AUTH, path) from error
         if path.startswith("additional_headers"):
             # Naming what does not fit says more than the reference's fixed text.
             raise unfit(reason, path) from error

@@ -41,7 +41,8 @@ PREFIXES: Final = ("", "/v2", "/v3", "/v4")
 class AdminRoute(NamedTuple):
     """One row: an empty summary keeps it out of the OpenAPI document.
 
-    `request` are the alternatives of the body, `query` the names of query parameters.
+    `request` are the alternatives of the body, `query` the names of query parameters, `also` other
+    statuses of success.
     """
 
     method: Method
@@ -52,6 +53,7 @@ class AdminRoute(NamedTuple):
     response: type | None = None
     status: int = 200
     query: tuple[str, ...] = ()
+    also: tuple[int, ...] = ()
 
 
 _ONE: Final = "/invocations/{invocation_id}"
@@ -61,15 +63,21 @@ ROUTES: Final = (
     AdminRoute("GET", "/ui/{path:path}", server.page),
     AdminRoute("GET", "/openapi", openapi.admin_document),
     AdminRoute("GET", "/health", server.health, "Check that the server answers"),
-    AdminRoute("GET", "/version", server.version, "Versions, features, ingress address"),
-    AdminRoute("GET", "/cluster-health", server.cluster_health, "Members of the cluster"),
+    AdminRoute(
+        "GET", "/version", server.version, "Versions, features, ingress address",
+        response=server.VersionView,
+    ),
+    AdminRoute(
+        "GET", "/cluster-health", server.cluster_health, "Members of the cluster",
+        response=server.ClusterHealthView,
+    ),
     AdminRoute(
         "GET", "/deployments", registry.list_deployments, "List deployments",
         response=client.DeploymentList,
     ),
     AdminRoute(
         "POST", "/deployments", registry.register_deployment, "Register a deployment",
-        (RegisterHttp, RegisterLambda), client.Registered, 201,
+        (RegisterHttp, RegisterLambda), client.Registered, 201, also=(200,),
     ),
     AdminRoute(
         "GET", "/deployments/{deployment}", registry.get_deployment, "Get a deployment",
@@ -111,9 +119,15 @@ ROUTES: Final = (
         "POST", "/services/{service}/state", invocations.put_state, "Replace the state of a key",
         (StateBody,), status=202,
     ),
-    AdminRoute("PATCH", f"{_ONE}/cancel", invocations.cancel, "Cancel an invocation", status=202),
+    AdminRoute(
+        "PATCH", f"{_ONE}/cancel", invocations.cancel, "Cancel an invocation", status=202,
+        also=(200,),
+    ),
     AdminRoute("PATCH", f"{_ONE}/kill", invocations.kill, "Kill an invocation"),
-    AdminRoute("PATCH", f"{_ONE}/pause", invocations.pause, "Pause an invocation", status=202),
+    AdminRoute(
+        "PATCH", f"{_ONE}/pause", invocations.pause, "Pause an invocation", status=202,
+        also=(200,),
+    ),
     AdminRoute(
         "PATCH", f"{_ONE}/resume", invocations.resume, "Resume an invocation",
         query=("deployment",),
@@ -187,7 +201,10 @@ ROUTES: Final = (
     ),
     AdminRoute("POST", "/internal/services/{service}/serdes/decode/{name:path}", serdes.decode),
     AdminRoute("POST", "/internal/services/{service}/serdes/encode/{name:path}", serdes.encode),
-    AdminRoute("POST", "/query", introspect.query, "Run an SQL query", (introspect.Question,)),
+    AdminRoute(
+        "POST", "/query", introspect.query, "Run an SQL query",
+        (introspect.Question,), introspect.Answer,
+    ),
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ Source: admin.md 1, 3.
 from importlib.resources import files
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,6 +26,29 @@ FEATURES: Final = (
 )  # fmt: skip
 
 
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions, features and the advertised ingress address; without one it is null."""
+
+    version: str
+    min_admin_api_version: int
+    max_admin_api_version: int
+    ingress_endpoint: str | None
+    features: dict[str, bool]
+
+
+class MetadataHealth(msgspec.Struct, frozen=True):
+    """Ids of the nodes that keep metadata."""
+
+    members: list[int]
+
+
+class ClusterHealthView(msgspec.Struct, frozen=True):
+    """The cluster, which is one node."""
+
+    cluster_name: str
+    metadata_cluster_health: MetadataHealth
+
+
 async def health(_request: Request) -> Response:
     """Liveness: whoever reads this is served."""
     return empty(200)
@@ -38,19 +62,19 @@ async def version(request: Request) -> Response:
     deps = deps_of(request)
     ingress = deps.advertised_ingress
     return answer(
-        {
-            "version": ADMIN_API_VERSION,
-            "min_admin_api_version": API_VERSION_MIN,
-            "max_admin_api_version": API_VERSION_MAX,
-            "ingress_endpoint": None if ingress is None else f"{ingress.rstrip('/')}/",
-            "features": dict.fromkeys(FEATURES, False),
-        }
+        VersionView(
+            version=ADMIN_API_VERSION,
+            min_admin_api_version=API_VERSION_MIN,
+            max_admin_api_version=API_VERSION_MAX,
+            ingress_endpoint=None if ingress is None else f"{ingress.rstrip('/')}/",
+            features=dict.fromkeys(FEATURES, False),
+        )
     )
 
 
 async def cluster_health(_request: Request) -> Response:
     """One node, always."""
-    return answer({"cluster_name": CLUSTER_NAME, "metadata_cluster_health": {"members": [1]}})
+    return answer(ClusterHealthView(CLUSTER_NAME, MetadataHealth([1])))
 
 
 async def to_ui(request: Request) -> Response:

@@ -184,7 +184,7 @@ def _arrow_array(na: Any, column: SqlColumn, values: list[Value]) -> Any:  # noq
         written = [None if value is None else write(value) for value in values]
     element = _ARROW_LISTS.get(column.type)
     if column.type == "null":
-        return na.c_array_from_buffers(na.null(), len(written), [])
+        return na.c_array_from_buffers(na.null(), len(written), [], null_count=len(written))
     if element is None:
         return na.c_array(written, _arrow_type(na, column))
     offsets = array("i", [0])

@@ -1,9 +1,11 @@
 """The recorded answers of the reference, replayed. Source: admin.md, admin_cases.json."""
 
 import json
+import re
 from typing import Any
 
 import httpx
+from openapi_schema_validator import OAS31Validator
 
 from tests.admin.patterns import fill, misfit
 from tests.admin.world import DATA, HOST, AdminWorld, run_admin
@@ -47,6 +49,49 @@ def judge(case: dict[str, Any], response: httpx.Response, captured: dict[str, st
         return None
     is_json = response.headers.get("content-type") == "application/json"
     return misfit(body["json"], response.json()) if is_json else f"no JSON: {response.text[:300]}"
+
+
+def undocumented(document: Any, method: str, url: str, response: httpx.Response) -> str | None:
+    """What an answer has that the OpenAPI document does not tell; None for hidden routes."""
+    path = re.sub("^/v[234](?=/)", "", url.partition("?")[0])
+    operations = (
+        methods[method.lower()]
+        for template, methods in document["paths"].items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path) and method.lower() in methods
+    )
+    operation = next(operations, None)
+    if operation is None or not response.content:
+        return None
+    answers = operation["responses"]
+    found = answers.get(str(response.status_code), answers["default"])
+    media_type = response.headers["content-type"].partition(";")[0]
+    if media_type not in found.get("content", {}):
+        return f"{response.status_code} with {media_type}"
+    if media_type != "application/json":
+        return None
+    schema = {**found["content"][media_type]["schema"], "components": document["components"]}
+    errors = OAS31Validator(schema).iter_errors(response.json())
+    return next((f"{response.status_code}: {error.message[:300]}" for error in errors), None)
+
+
+def test_answers_are_what_the_openapi_document_says() -> None:
+    """Clients are generated from it: statuses of success, content types, shapes."""
+    wrong: dict[str, str] = {}
+
+    async def replay(world: AdminWorld) -> None:
+        document = (await world.client.get("/openapi")).json()
+        captured = {"svc": HOST, "nonce": "n1"}
+        for case in CASES:
+            request = request_of(case, captured)
+            response = await world.client.request(**request)
+            reason = undocumented(document, request["method"], request["url"], response)
+            if reason:
+                wrong[case["id"]] = reason
+            for name, member in case.get("capture", {}).items():
+                captured[name] = response.json()[member]
+
+    run_admin(replay)
+    assert wrong == {}
 
 
 def test_answers_fit_what_the_reference_answered() -> None:

@@ -203,3 +203,4 @@ def test_queries_are_answered(place: tuple[Cli, Shop]) -> None:
     assert cli.out(f'sql "{query}"').split() == ["ID", "WHY", one, "[409]", "sold", "out"]
     shown = cli.out(f'sql --json "{query}"').strip()
     assert shown == f'[{{"id":"{one}","why":"[409] sold out"}}]'
+    assert cli.out('sql "SELECT 1 AS a, NULL AS b"').split() == ["A", "B", "1"]

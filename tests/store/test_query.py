@@ -267,6 +267,21 @@ def test_arrow_answers_carry_types_and_nulls(tmp_path: Path) -> None:
     run_queries(body, tmp_path)
 
 
+def test_a_column_of_nothing_counts_its_nulls_in_arrow(tmp_path: Path) -> None:
+    """sql.md: readers of other makes refuse a null array that claims to have none."""
+    from nanoarrow import ArrayStream, ipc
+
+    async def body(world: QueryWorld) -> None:
+        stream = await world.raw("SELECT 1 AS a, NULL AS c", "arrow")
+        with ipc.InputStream.from_readable(stream) as readable:
+            array = ArrayStream(readable).read_all()
+        (batch,) = array.iter_chunk_views()
+        assert [batch.child(0).null_count, batch.child(1).null_count] == [0, 1]
+        assert array.to_pylist() == [{"a": 1, "c": None}]
+
+    run_queries(body, tmp_path)
+
+
 def test_an_empty_arrow_answer_has_its_schema(tmp_path: Path) -> None:
     """admin.md 11: schema message and end marker, as clients read columns from it."""
     from nanoarrow import ArrayStream, ipc
