@@ -7,6 +7,7 @@ Does not: which invocations a word means (selection.py), rules of operations (co
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -38,14 +39,50 @@ NOT_COMPLETED: Final = "status <> 'completed'"
 COMPLETED: Final = "status = 'completed'"
 
 
-def list_invocations(  # noqa: PLR0913 - filters, each a name of its own on the command line
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which invocations are listed."""
+
+    service: Sequence[str] = ()
+    """Only of this service. May be repeated, as all filters."""
+    handler: Sequence[str] = ()
+    """Only of this handler."""
+    key: Sequence[str] = ()
+    """Only of this key of a virtual object or workflow."""
+    status: Sequence[str] = ()
+    """Only in this status, or in one of several, separated by commas."""
+    deployment: Sequence[str] = ()
+    """Only bound to this deployment."""
+    all_: Annotated[bool, Parameter(name="--all")] = False
+    """Completed ones too."""
+
+    def conditions(self) -> list[str]:
+        """What holds of the rows that are listed; UsageError for an unknown status."""
+        statuses = [word.strip() for text in self.status for word in text.split(",")]
+        statuses = [word for word in statuses if word]
+        unknown = next((word for word in statuses if word not in STATUSES), None)
+        if unknown is not None:
+            raise UsageError(f"{unknown!r} is no status; there are {', '.join(STATUSES)}.")
+        columns = (
+            ("target_service_name", self.service),
+            ("target_handler_name", self.handler),
+            ("target_service_key", self.key),
+            ("status", statuses),
+            ("pinned_deployment_id", self.deployment),
+        )
+        conditions = [any_of(column, values) for column, values in columns if values]
+        if not statuses and not self.all_:
+            conditions.append(NOT_COMPLETED)
+        return conditions
+
+
+EVERY: Final = Filters()
+
+
+def list_invocations(
     *,
-    service: Sequence[str] = (),
-    handler: Sequence[str] = (),
-    key: Sequence[str] = (),
-    status: Sequence[str] = (),
-    deployment: Sequence[str] = (),
-    all_: Annotated[bool, Parameter(name="--all")] = False,
+    filters: Filters = EVERY,
     oldest_first: bool = False,
     limit: int = 100,
     common: Reading = READING,
@@ -54,45 +91,17 @@ def list_invocations(  # noqa: PLR0913 - filters, each a name of its own on the 
 
     Parameters
     ----------
-    service
-        Only of this service. May be repeated, as all filters.
-    handler
-        Only of this handler.
-    key
-        Only of this key of a virtual object or workflow.
-    status
-        Only in this status, or in one of several, separated by commas.
-    deployment
-        Only bound to this deployment.
-    all_
-        Completed ones too.
     oldest_first
         Oldest first.
     limit
         At most so many.
     """
-    statuses = [word.strip() for text in status for word in text.split(",") if word.strip()]
-    unknown = [word for word in statuses if word not in STATUSES]
-    if unknown:
-        raise UsageError(f"{unknown[0]!r} is no status; there are {', '.join(STATUSES)}.")
-    conditions = [
-        any_of(column, values)
-        for column, values in (
-            ("target_service_name", service),
-            ("target_handler_name", handler),
-            ("target_service_key", key),
-            ("status", statuses),
-            ("pinned_deployment_id", deployment),
-        )
-        if values
-    ]
-    if not statuses and not all_:
-        conditions.append(NOT_COMPLETED)
+    limit = max(0, limit)
     direction = "ASC" if oldest_first else "DESC"
     query = selected(
-        conditions,
+        filters.conditions(),
         columns=LIST_COLUMNS,
-        limit=max(0, limit) + 1,
+        limit=limit + 1,
         order=f"created_at {direction}, id {direction}",
     )
     with common.client() as client:
