@@ -15,6 +15,7 @@ BYTES_MIN: Final = 1_024
 VARYING_BYTES_MIN: Final = 32  # the reference leaves `vary` out below
 LEVEL: Final = 1  # most answers go to this machine or the next: time counts, not size
 _GZIP_WINDOW: Final = 31
+_ACCEPT: Final = b"accept-encoding"
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
@@ -28,9 +29,6 @@ def compressed(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, _Answer(send, accepts_gzip=accepts_gzip(offers)))
 
     return outer
-
-
-_ACCEPT: Final = b"accept-encoding"
 
 
 def accepts_gzip(offers: Iterable[str]) -> bool:
@@ -51,7 +49,7 @@ class _Answer:
         self._send = send
         self._accepts_gzip = accepts_gzip
         self._head: Message | None = None
-        self._packer = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+        self._packer: zlib._Compress | None = None  # of an answer that goes out in gzip
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -65,21 +63,21 @@ class _Answer:
         if self._head is not None:
             head, self._head = self._head, None
             await self._send(self._decided(head, len(body), is_whole=not more))
-        if self._accepts_gzip:
-            body = self._packed(body, is_last=not more)
-        await self._send({**message, "body": body})
+        await self._send({**message, "body": self._packed(body, is_last=not more)})
 
     def _decided(self, head: Message, size: int, *, is_whole: bool) -> Message:
         headers: list[tuple[bytes, bytes]] = list(head["headers"])
-        self._accepts_gzip &= size >= BYTES_MIN or not is_whole
         if size >= VARYING_BYTES_MIN or not is_whole:
             headers.append((b"vary", _ACCEPT))
-        if self._accepts_gzip:
+        if self._accepts_gzip and (size >= BYTES_MIN or not is_whole):
+            self._packer = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
             headers = [pair for pair in headers if pair[0] != b"content-length"]
             headers.append((b"content-encoding", b"gzip"))
         return {**head, "headers": headers}
 
     def _packed(self, body: bytes, *, is_last: bool) -> bytes:
+        if self._packer is None:
+            return body
         # Every piece can be read when it arrives: slow queries show what there is.
         rest = zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH
         return self._packer.compress(body) + self._packer.flush(rest)

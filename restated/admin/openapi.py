@@ -106,8 +106,6 @@ def _operation(route: "AdminRoute", schemas: dict[type, Json]) -> Json:
     content: Json = {}
     if route.response is not None:
         content[_JSON] = {"schema": schemas[route.response]}
-    if route.path.endswith("/openapi"):
-        content[_JSON] = {"schema": {"type": "object"}}
     if route.path == "/query":
         content[ARROW_TYPE] = {"schema": {"type": "string", "format": "binary"}}
     done: Json = {"description": "Done", **({"content": content} if content else {})}

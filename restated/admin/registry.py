@@ -225,7 +225,11 @@ def _registration(raw: msgspec.Raw) -> RegisterHttp | RegisterLambda:
     try:
         return msgspec.json.decode(raw, type=RegisterLambda)
     except msgspec.ValidationError as error:
-        raise RequestError(text(422, UNFIT + NO_VARIANT)) from error
+        raise _no_variant() from error
+
+
+def _no_variant() -> RequestError:
+    return RequestError(text(422, UNFIT + NO_VARIANT))
 
 
 def _draft(deps: AdminDeps, asked: RegisterHttp | RegisterLambda) -> Deployment:
@@ -286,7 +290,7 @@ def _check_kind(stored: Deployment, asked: UpdateDeploymentBody) -> None:
 
 def _http_uri(uri: str) -> str:
     if not uri.isascii() or not uri.isprintable() or " " in uri or not uri:
-        raise RequestError(text(422, UNFIT + NO_VARIANT))
+        raise _no_variant()
     try:
         parsed = parse_uri(uri)
     except UnsupportedSchemeError as error:

@@ -105,7 +105,7 @@ ROUTES: Final = (
     ),
     AdminRoute(
         "GET", "/services/{service}/openapi", openapi.service_document,
-        "OpenAPI document of a service",
+        "OpenAPI document of a service", response=dict,
     ),
     AdminRoute(
         "GET", "/services/{service}/handlers", registry.list_handlers,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -74,41 +75,46 @@ def undocumented(document: Any, method: str, url: str, response: httpx.Response)
     return next((f"{response.status_code}: {error.message[:300]}" for error in errors), None)
 
 
+Judge = Callable[[dict[str, Any], httpx.Response, dict[str, str]], str | None]
+
+
+async def replay(world: AdminWorld, judged: Judge) -> dict[str, str]:
+    """Cases in their order: later ones build on earlier ones. All misfits, by the case's id."""
+    wrong: dict[str, str] = {}
+    captured = {"svc": HOST, "nonce": "n1"}
+    for case in CASES:
+        response = await world.client.request(**request_of(case, captured))
+        reason = judged(case, response, captured)
+        if reason:
+            wrong[case["id"]] = reason
+            continue
+        for name, member in case.get("capture", {}).items():
+            captured[name] = response.json()[member]
+    return wrong
+
+
 def test_answers_are_what_the_openapi_document_says() -> None:
     """Clients are generated from it: statuses of success, content types, shapes."""
-    wrong: dict[str, str] = {}
 
-    async def replay(world: AdminWorld) -> None:
+    async def body(world: AdminWorld) -> None:
         document = (await world.client.get("/openapi")).json()
-        captured = {"svc": HOST, "nonce": "n1"}
-        for case in CASES:
-            request = request_of(case, captured)
-            response = await world.client.request(**request)
-            reason = undocumented(document, request["method"], request["url"], response)
-            if reason:
-                wrong[case["id"]] = reason
-            for name, member in case.get("capture", {}).items():
-                captured[name] = response.json()[member]
 
-    run_admin(replay)
-    assert wrong == {}
+        def judged(
+            case: dict[str, Any], response: httpx.Response, captured: dict[str, str]
+        ) -> str | None:
+            request = request_of(case, captured)
+            return undocumented(document, request["method"], request["url"], response)
+
+        assert await replay(world, judged) == {}
+
+    run_admin(body)
 
 
 def test_answers_fit_what_the_reference_answered() -> None:
-    """Cases in their order: later ones build on earlier ones. All misfits are reported at once."""
-    wrong: dict[str, str] = {}
+    """Statuses, headers and bodies of every recorded case."""
 
-    async def replay(world: AdminWorld) -> None:
-        captured = {"svc": HOST, "nonce": "n1"}
-        for case in CASES:
-            response = await world.client.request(**request_of(case, captured))
-            reason = judge(case, response, captured)
-            if reason:
-                wrong[case["id"]] = reason
-                continue
-            for name, member in case.get("capture", {}).items():
-                captured[name] = response.json()[member]
+    async def body(world: AdminWorld) -> None:
+        assert await replay(world, judge) == {}
 
-    run_admin(replay)
-    assert wrong == {}
+    run_admin(body)
     assert len(CASES) > 180
