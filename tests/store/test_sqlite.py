@@ -239,6 +239,29 @@ def test_the_log_keeps_its_reserve(tmp_path: Path) -> None:
 # -- the WAL
 
 
+def test_the_log_starts_over_with_checkpoints_beside_commits(tmp_path: Path) -> None:
+    """D6: they keep it bounded; rows of both sides survive."""
+    limits = replace(LIMITS, inline_writes_max=0)
+
+    async def keep_short(store: SqliteStore) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            if store.wal_bytes >= 200_000:
+                await store.checkpoint()
+
+    async def check(store: SqliteStore) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_short, store)
+            for value in range(400):
+                await store.commit([Put(Entry(1, value, 1, bytes(4000), 1))])
+            nursery.cancel_scope.cancel()
+        assert store.checkpoint_count > 2
+        assert (tmp_path / f"{DATABASE_NAME}-wal").stat().st_size < 1_500_000
+        assert len(list(store.scan(Entry, 1))) == 400
+
+    on_path(tmp_path, check, limits)
+
+
 def test_a_reader_that_pins_the_log_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
