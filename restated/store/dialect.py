@@ -22,7 +22,7 @@ from sqlglot.errors import SqlglotError
 
 from restated.model.ids import IdError, parse_invocation_id
 from restated.model.records import Record
-from restated.store.sql_columns import check_distinct, is_star, renamed, starred
+from restated.store.sql_columns import check_distinct, renamed, write_stars
 from restated.store.sql_expressions import Expressions
 from restated.store.sql_names import display_name
 from restated.store.sql_shape import named, shape_of
@@ -273,10 +273,8 @@ class _Statement:
 
     def _projections(self, node: exp.Select, scope: Scope) -> tuple[SqlColumn, ...]:
         columns: list[SqlColumn] = []
+        has_star = write_stars(node, scope)
         for projection in list(node.expressions):
-            if is_star(projection):
-                columns += starred(projection, scope)
-                continue
             name = display_name(projection, scope)
             _check_name(name)
             position = node.expressions.index(projection)
@@ -285,7 +283,8 @@ class _Statement:
             if isinstance(current, exp.Alias):
                 current.set("alias", exp.to_identifier(name, quoted=True))
             columns.append(SqlColumn(name, kind))
-        check_distinct(columns, node.expressions)
+        if not has_star:
+            check_distinct(columns, node.expressions)
         return tuple(columns)
 
     def _group(self, node: exp.Select, scope: Scope) -> None:
@@ -327,10 +326,12 @@ class _Statement:
         on = join.args.get("on")
         if on is not None:
             self._expressions.condition(on, scope)
-        for identifier in join.args.get("using") or []:
-            if scope.find(folded(identifier), "") is None:
-                msg = f"Schema error: No field named {identifier.name}."
+        shared = [folded(identifier) for identifier in join.args.get("using") or []]
+        for name in shared:
+            if scope.find(name, "") is None:
+                msg = f"Schema error: No field named {name}."
                 raise SqlError(msg)
+        scope.sources[-1].shared = frozenset(shared)
 
     def _source(self, node: exp.Expression, scope: Scope) -> None:
         """One thing in FROM: its columns join the scope, a table is replaced by its view."""
@@ -473,7 +474,7 @@ def _coerce_side(
     """Bring a plain SELECT of a UNION to the types of the whole."""
     projections = list(side.expressions) if isinstance(side, exp.Select) else []
     for projection, old, new in zip(projections, have, want, strict=False):
-        if old.type != new.type and not is_star(projection):
+        if old.type != new.type:
             inner = projection.this if isinstance(projection, exp.Alias) else projection
             coerce(inner, old.type, new.type)
 

@@ -17,8 +17,27 @@ def is_star(projection: exp.Expression) -> bool:
     )
 
 
-def starred(projection: exp.Expression, scope: Scope) -> list[SqlColumn]:
-    """The columns that a `*` stands for."""
+def write_stars(node: exp.Select, scope: Scope) -> bool:
+    """Replace every star by the columns that it stands for; whether there was one.
+
+    Views have columns that clients do not see, and SQLite's idea of a star is not DataFusion's.
+    """
+    written: list[exp.Expression] = []
+    for projection in node.expressions:
+        written += _starred(projection, scope) if _is_star(projection) else [projection]
+    has_star = any(_is_star(projection) for projection in node.expressions)
+    node.set("expressions", written)
+    return has_star
+
+
+def _is_star(projection: exp.Expression) -> bool:
+    """Whether a projection is `*` or `t.*`."""
+    return isinstance(projection, exp.Star) or (
+        isinstance(projection, exp.Column) and isinstance(projection.this, exp.Star)
+    )
+
+
+def _starred(projection: exp.Expression, scope: Scope) -> list[exp.Expression]:
     star = projection.this if isinstance(projection, exp.Column) else projection
     if any(star.args.get(key) for key in ("except_", "except", "replace", "rename")):
         msg = "This feature is not implemented: EXCEPT and REPLACE of *"
@@ -28,13 +47,16 @@ def starred(projection: exp.Expression, scope: Scope) -> list[SqlColumn]:
     if not sources:
         msg = "Error during planning: SELECT * with no tables specified is not valid"
         raise SqlError(msg)
-    return [column for source in sources for column in source.columns]
+    return [
+        exp.column(column.name, table=source.name, quoted=True)
+        for source in sources
+        for column in source.columns
+        if qualifier or column.name not in source.shared
+    ]
 
 
 def check_distinct(columns: list[SqlColumn], projections: list[exp.Expression]) -> None:
     """Refuse two projections of one name: a JSON object could not hold both."""
-    if any(is_star(projection) for projection in projections):
-        return
     seen: dict[str, int] = {}
     for position, column in enumerate(columns):
         first = seen.setdefault(column.name, position)

@@ -27,14 +27,18 @@ _SIGNED: Final[frozenset[SqlType]] = frozenset({"i32", "i64"})
 
 
 class Source:
-    """One thing in a FROM clause: its name there, its columns, the table behind it if it is one."""
+    """One thing in a FROM clause: its name there, its columns, the table behind it if it is one.
 
-    __slots__ = ("columns", "name", "table")
+    `shared` are columns that it was joined by with USING: a plain star has them once.
+    """
+
+    __slots__ = ("columns", "name", "shared", "table")
 
     def __init__(self, name: str, columns: tuple[SqlColumn, ...], table: str | None = None) -> None:
         self.name = name
         self.columns = columns
         self.table = table
+        self.shared: frozenset[str] = frozenset()
 
     def shown(self, column: SqlColumn) -> str:
         """A column as clients are told of it."""

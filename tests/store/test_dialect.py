@@ -55,6 +55,15 @@ ANSWERS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"a": False, "b": True, "c": False},
     ),
     ("SELECT 1 IS DISTINCT FROM NULL AS d, NOT true AS n", {"d": True, "n": False}),
+    (
+        "SELECT * FROM (SELECT 'a' AS id, 1 AS x) s JOIN (SELECT 'a' AS id, 2 AS y) t USING (id)",
+        {"id": "a", "x": 1, "y": 2},
+    ),
+    (
+        "SELECT t.* FROM (SELECT 'a' AS id, 1 AS x) s JOIN (SELECT 'a' AS id, 2 AS y) t USING (id)",
+        {"id": "a", "y": 2},
+    ),
+    ("SELECT * FROM (SELECT 1 AS x UNION ALL SELECT * FROM (SELECT 'a' AS x)) LIMIT 1", {"x": "1"}),
     ("SELECT now() AS n", {"n": "2026-11-25T18:28:18.123"}),
     ("SELECT now() - timestamp '2026-11-25T00:00:00' AS d", {"d": "PT66498.123S"}),
     (
