@@ -26,6 +26,7 @@ from restated.store.sql_columns import check_distinct, renamed, write_stars
 from restated.store.sql_expressions import Expressions
 from restated.store.sql_names import display_name
 from restated.store.sql_shape import named, shape_of
+from restated.store.sql_statuses import narrow
 from restated.store.sql_tables import INFORMATION_SCHEMA, TABLES, SqlColumn, SqlType
 from restated.store.sql_typing import (
     UNNAMED_PREFIX,
@@ -264,6 +265,7 @@ class _Statement:
         where = node.args.get("where")
         if where is not None:
             self._expressions.condition(where.this, scope)
+            narrow(where, scope)
         columns = self._projections(node, scope)
         for column in columns:
             scope.aliases.setdefault(column.name, column.type)

@@ -18,6 +18,7 @@ _TOKEN: Final = re.compile(
     | (?P<cast>::) | (?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_KEPT: Final = "status"  # a filter by it decides on the plan (sql_statuses.py); few values exist
 _COMPARING: Final = frozenset({"=", "<>", "!=", "<", ">", "<=", ">=", "like", "ilike"})
 
 
@@ -25,11 +26,11 @@ def shape_of(text: str) -> tuple[str, dict[str, str]]:
     """The text with its compared strings replaced by `:s0`, `:s1`, ..., and those strings.
 
     Only strings after a comparison or in a list after IN are taken out: elsewhere a string may be
-    part of the language (a unit, an interval).
+    part of the language (a unit, an interval). Statuses stay.
     """
     parts: list[str] = []
     parameters: dict[str, str] = {}
-    previous = ""
+    previous = subject = ""
     in_list = False
     for token in _TOKEN.finditer(text):
         kind, piece = token.lastgroup, token.group()
@@ -43,13 +44,16 @@ def shape_of(text: str) -> tuple[str, dict[str, str]]:
             in_list = previous == "in"
         elif kind != "string" and piece != ",":
             in_list = False
-        if kind == "string" and (previous in _COMPARING or (in_list and previous in {"(", ","})):
+        is_compared = previous in _COMPARING or (in_list and previous in {"(", ","})
+        if kind == "string" and is_compared and subject != _KEPT:
             name = f"s{len(parameters)}"
             parameters[name] = piece[1:-1].replace("''", "'")
             parts.append(f":{name}")
         else:
             parts.append(piece)
         previous = piece.lower()
+        if kind in {"word", "quoted"} and previous not in {"not", "in", "like", "ilike"}:
+            subject = previous.strip('"')
     shape = "".join(parts).strip()
     if len(shape) > SHAPE_CHARACTERS_MAX:
         msg = f"SQL error: the statement without its strings has more than {SHAPE_CHARACTERS_MAX}"

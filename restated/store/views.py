@@ -17,10 +17,10 @@ from restated.store.sql_tables import (
     INFORMATION_SCHEMA,
     TABLES,
     VIEW_TABLES,
-    SqlColumn,
 )
 
 VIEW_PREFIX: Final = "sql$"  # no client can write it: the dialect refuses such names
+STORED_STATUS: Final = f"{VIEW_PREFIX}stored"  # a column of sys_invocation, for sql_statuses.py
 
 LIVE: Final = """
 CREATE TEMP TABLE live (
@@ -182,7 +182,8 @@ _VIEWS: Final[dict[str, tuple[dict[str, str], str]]] = {
             "sequence_number": "t.sequence",
             "created_at": "i.created_at_ms",
         },
-        "main.inbox t JOIN main.invocation i ON i.number = t.number",
+        "main.inbox t JOIN main.invocation i ON i.number = t.number AND i.service = t.service"
+        " AND i.object_key = t.key AND i.scope = t.scope",
     ),
     "sys_invocation": (
         {
@@ -196,6 +197,7 @@ _VIEWS: Final[dict[str, tuple[dict[str, str], str]]] = {
                 f" WHEN {_IN_FLIGHT} THEN 'running' WHEN {_BACKING_OFF} THEN 'backing-off'"
                 " ELSE 'ready' END ELSE i.status END"
             ),
+            STORED_STATUS: "i.status",
         },
         _INVOCATION_FROM,
     ),
@@ -306,9 +308,10 @@ def statements() -> Iterator[str]:
     yield LIVE
     for table, columns in TABLES.items():
         expressions, source = _VIEWS.get(table, ({}, "(SELECT 1) WHERE 0"))
-        names = {column.name for column in columns}
-        assert expressions.keys() - {"partition_key", "scope"} <= names, table
-        yield _create(view_name(table), columns, expressions, source)
+        names = [column.name for column in columns]
+        hidden = expressions.keys() - {"partition_key", "scope", *names}
+        assert hidden <= {STORED_STATUS}, table
+        yield _create(view_name(table), [*names, *hidden], expressions, source)
     rows: dict[str, list[tuple[str | int | None, ...]]] = {
         "tables": _table_rows(),
         "columns": _column_rows(),
@@ -321,12 +324,8 @@ def statements() -> Iterator[str]:
         yield f'CREATE TEMP VIEW "{view}"({names_of}) AS VALUES {values}'
 
 
-def _create(
-    view: str, columns: tuple[SqlColumn, ...], expressions: dict[str, str], source: str
-) -> str:
-    selected = ", ".join(
-        f'{expressions.get(column.name, "NULL")} AS "{column.name}"' for column in columns
-    )
+def _create(view: str, names: list[str], expressions: dict[str, str], source: str) -> str:
+    selected = ", ".join(f'{expressions.get(name, "NULL")} AS "{name}"' for name in names)
     return f'CREATE TEMP VIEW "{view}" AS SELECT {selected} FROM {source}'  # noqa: S608 - own text
 
 

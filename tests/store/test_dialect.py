@@ -306,6 +306,12 @@ def test_strings_that_are_part_of_the_language_stay_in_the_shape() -> None:
     assert shape_of(text) == (text, {})
 
 
+def test_statuses_stay_in_the_shape() -> None:
+    """Whether an index serves depends on them."""
+    text = """status IN ('a', 'b') AND s."status" <> 'c' AND status NOT IN ('d') AND key = """
+    assert shape_of(f"{text}'x'") == (f"{text}:s0", {"s0": "x"})
+
+
 def test_the_plan_cache_is_bounded() -> None:
     planner = Planner()
     for index in range(PLANS_MAX + 10):

@@ -12,11 +12,13 @@ from restated.store.schema import (
     DATABASE_NAME,
     MIGRATIONS,
     SCHEMA_VERSION,
+    STATISTICS,
     create_statements,
 )
 from tests.store.opening import on_files
 
 ADDED_BY_VERSION_2 = {table.TABLE for table in (KafkaCluster, Subscription, LimitRule)}
+ADDED_BY_VERSION_4 = {"invocation_service", "invocation_object"}
 
 
 def schema_of(path: Path) -> list[tuple[str, str]]:
@@ -28,6 +30,14 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
     return listed
 
 
+def statistics_of(path: Path) -> list[tuple[object, ...]]:
+    """What the planner is told."""
+    connection = apsw.Connection(str(path))
+    found = list(connection.execute("SELECT tbl, idx, stat FROM sqlite_stat1 ORDER BY idx"))
+    connection.close()
+    return found
+
+
 def make_first_version(path: Path) -> None:
     """A file of version 1, which had everything but what later versions create.
 
@@ -35,7 +45,8 @@ def make_first_version(path: Path) -> None:
     """
     connection = apsw.Connection(str(path))
     for statement in create_statements():
-        if not any(f'"{table}' in statement for table in ADDED_BY_VERSION_2):
+        is_later = any(f'"{name}' in statement for name in ADDED_BY_VERSION_2 | ADDED_BY_VERSION_4)
+        if not is_later and statement not in STATISTICS:
             connection.execute(statement)
     connection.execute("INSERT INTO counter VALUES ('invocation', 7)")
     connection.pragma("application_id", APPLICATION_ID)
@@ -60,6 +71,8 @@ def test_a_file_of_the_first_version_gets_the_tables_of_today(tmp_path: Path) ->
 
     trio.run(use)
     assert schema_of(old / DATABASE_NAME) == schema_of(new / DATABASE_NAME)
+    assert statistics_of(old / DATABASE_NAME) == statistics_of(new / DATABASE_NAME)
+    assert len(statistics_of(new / DATABASE_NAME)) > 3
 
 
 def test_migrations_lead_from_each_version_to_the_next() -> None:

@@ -25,6 +25,7 @@ def database() -> Iterator[apsw.Connection]:
     connection = apsw.Connection(":memory:")
     for statement in create_statements():
         connection.execute(statement)
+    connection.execute("ANALYZE sqlite_schema")  # statistics are read when a file is opened
     yield connection
     connection.close()
 

@@ -319,7 +319,7 @@ def test_keyed_tables(tmp_path: Path) -> None:
         key = ("", "JLazyStage", "k1")
         await world.put(
             invocation(1),
-            invocation(2, OTHER_ID, status="inboxed"),
+            invocation(2, OTHER_ID, service="JLazyStage", object_key="k1", status="inboxed"),
             StateValue(*key, "a", b"1"),
             StateValue(*key, "ä", b"\xff"),
             Promise(*key, "done", b'"v"'),
