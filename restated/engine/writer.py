@@ -3,6 +3,11 @@
 Lives here: the queue, the batch, per-event isolation of defects, tickets.
 Does not: rules (core/machine.py), SQL (store/), what an effect does (dispatch.py).
 Invariants: A1 a reply exists only after the commit that covers it; order of one sender is kept.
+
+A batch whose commit nobody would notice lingers: a call that queued behind the holder of its key,
+a command without an ack. The next event, usually the end of what they wait for, shares its commit
+then; on a key that is always busy that is one commit a call instead of two. Nothing waits longer
+for it: the event that somebody waits for ends the lingering at once.
 """
 
 import logging
@@ -12,8 +17,14 @@ from typing import Final, NoReturn
 
 import trio
 
-from restated.core.effects import Effect, Reply
-from restated.core.events import CommandReceived, Event, Invoke, RunProposed
+from restated.core.effects import Accepted, Done, Effect, Reply
+from restated.core.events import (
+    CommandReceived,
+    DeploymentPinned,
+    Event,
+    Invoke,
+    RunProposed,
+)
 from restated.core.machine import step
 from restated.core.view import Overlay
 from restated.engine.dispatch import Dispatch, Tail
@@ -26,6 +37,8 @@ BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_APPLY_MS_MAX: Final = 8.0
 QUEUE_MAX: Final = 4_096
 ROOM_WAIT_S: Final = 5.0
+LINGER_S: Final = 0.004  # about what a service takes to answer; longer would save nothing more
+LINGER_EVENTS_MAX: Final = 16  # of a batch; a larger one gains little by another event
 
 log = logging.getLogger("restated.engine")
 
@@ -39,12 +52,15 @@ APPLIED: Final = Event()  # stands for the event of a ticket that has been appli
 class Ticket:
     """A place in the queue; settled after the commit that covers its event."""
 
-    __slots__ = ("_reply", "_task", "_then", "bytes", "effects", "event", "settled")
+    __slots__ = (
+        "_reply", "_task", "_then", "bytes", "effects", "event", "is_awaited", "settled",
+    )  # fmt: skip
 
     def __init__(self, event: Event, then: Then | None) -> None:
         self.event = event
         self.bytes = payload_bytes(event)
         self.settled = False
+        self.is_awaited = True  # somebody would notice if the commit came later
         self.effects: Sequence[Effect] = ()
         self._reply: Reply | None = None
         self._then = then
@@ -52,6 +68,7 @@ class Ticket:
 
     def prepare(self, reply: Reply | None, effects: Sequence[Effect]) -> None:
         """Note what the event caused; nobody sees it before the commit."""
+        self.is_awaited = bool(effects) or is_awaited(self.event, reply)
         self._reply = reply
         self.effects = effects
         self.event = APPLIED  # its payload is in the rows; held twice it would count twice (M3)
@@ -143,9 +160,26 @@ class Writer:
         await self._store.prefetch([ticket.event for ticket in tickets])
         batch = Overlay(self._store)
         self._in_flight = self._apply_all(batch, tickets, self._clock.wall_ms())
-        committed = await self._store.commit(batch.writes())
+        if not self._is_awaited:
+            await self._linger(batch)
+        writes = [batch.writes()]
         del batch, tickets
+        committed = await self._store.commit(writes.pop())  # whose rows nobody else holds (M3)
         self._release(committed)
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether somebody would notice if what was applied were committed later."""
+        applied = self._in_flight
+        return len(applied) >= LINGER_EVENTS_MAX or any(ticket.is_awaited for ticket in applied)
+
+    async def _linger(self, batch: Overlay) -> None:
+        """Take further events into the batch until somebody waits for it, or time is up."""
+        with trio.move_on_after(LINGER_S):
+            while not self._is_awaited:
+                await self._queued()
+                tickets = self._take()
+                self._in_flight += self._apply_all(batch, tickets, self._clock.wall_ms())
 
     async def drain(self) -> None:
         """Return when everything posted so far is durable and released."""
@@ -162,6 +196,11 @@ class Writer:
         if self._queue:
             # Others may be about to post: one turn of the loop makes the batch larger, not later.
             await trio.lowlevel.cancel_shielded_checkpoint()
+        await self._queued()
+        return self._take()
+
+    async def _queued(self) -> None:
+        """Return when the queue is not empty."""
         while not self._queue:
             self._idle = trio.lowlevel.current_task()
 
@@ -170,6 +209,8 @@ class Writer:
                 return trio.lowlevel.Abort.SUCCEEDED
 
             await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _take(self) -> list[Ticket]:
         tickets: list[Ticket] = []
         total = 0
         queue = self._queue
@@ -224,6 +265,20 @@ class Writer:
         if not self._room.is_set() and len(self._queue) < QUEUE_MAX:
             self._room.set()
             self._room = trio.Event()
+
+
+def is_awaited(event: Event, reply: Reply | None) -> bool:
+    """Whether anybody waits for the commit of an event that has no effects.
+
+    Not for a call that is told its end only, and not for a command that asked for no ack.
+    """
+    match event:
+        case Invoke():
+            is_told_later = isinstance(reply, Accepted) and reply.outcome is None
+            return not (event.wants_result and is_told_later)
+        case CommandReceived() | DeploymentPinned():
+            return not isinstance(reply, Done)
+    return True
 
 
 def payload_bytes(event: Event) -> int:

@@ -13,7 +13,9 @@ thread, where it does not hold up timers (D3).
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import starmap
 from pathlib import Path
@@ -27,9 +29,10 @@ from msgspec.structs import astuple, replace
 
 from restated.core.effects import Clear, Delete, Put, Write
 from restated.core.events import Event
+from restated.core.view import View
 from restated.model.records import Column, Invocation, Row, Timer
 from restated.seams import Clock, Fs
-from restated.store import backup, startup
+from restated.store import backup, large, startup
 from restated.store.reading import Rows, Snapshot
 from restated.store.schema import (
     DATABASE_NAME,
@@ -53,11 +56,7 @@ INLINE_COMMIT_MS_MAX: Final = 1.0  # mean of the last commits
 SLOW_COMMIT_MS: Final = 20.0  # one such commit sends the following to the thread
 SLOW_PERIOD_MS: Final = 10_000.0
 LARGE_BATCH_BYTES: Final = 1 << 20  # statements of a larger batch run in the thread, too
-HUGE_BATCH_BYTES: Final = 8 << 20  # its pages would fill the cache, and are seldom read again
-HUGE_BATCH_CACHE: Final = -2_048  # in KiB, as SQLite counts: the pages go to the WAL at once
 _MEAN_OVER: Final = 32
-
-_ExecuteMany = Callable[[str, list[tuple[Column, ...]]], object]
 
 
 class _Worker:
@@ -118,6 +117,9 @@ class SqliteStore:
         self._reader = Rows(reader)
         self._checkpointer = checkpointer
         self._snapshot = Snapshot(self._reader)
+        self._latest: AbstractContextManager[View] = nullcontext(self._writer)
+        self._has_begun = False  # the transaction of the next commit is open, nothing written yet
+        self._is_writing = False  # the writer's connection shows what is not committed yet
         self._is_single = writer is checkpointer
         self._clock = clock
         self._fs = fs
@@ -161,13 +163,27 @@ class SqliteStore:
 
     # -- Store: reading beside the writer
 
-    async def prefetch(self, events: Sequence[Event]) -> None:
-        """Nothing: SQLite reads while the caller waits."""
+    async def prefetch(self, events: Sequence[Event]) -> None:  # noqa: ARG002 - it reads at once
+        """Begin the transaction of the batch: each read outside of one locks and unlocks the file.
 
-    def snapshot(self) -> Snapshot:
-        """A consistent view at the last commit, for one short synchronous block."""
+        Until `commit` nothing is written, so every view still shows the last commit.
+        """
         self._check()
-        return self._snapshot
+        if self._is_single or self._has_begun:
+            return  # a single connection could not checkpoint meanwhile
+        try:
+            await self._begin()
+        except BaseException as error:
+            raise self._fail("begin", error) from error
+
+    def snapshot(self) -> AbstractContextManager[View]:
+        """A consistent view at the last commit, for one short synchronous block.
+
+        While nothing is being written it is the writer's connection: the other one drops its cache
+        at each commit that it has not made, and reads every page anew.
+        """
+        self._check()
+        return self._snapshot if self._is_writing else self._latest
 
     def due(self, now_ms: int, limit: int) -> list[Timer]:
         """Committed timers with `at_ms <= now_ms`, earliest first, ties in key order."""
@@ -200,17 +216,19 @@ class SqliteStore:
         nobody, because only small batches run inline and a queue that nobody fills runs empty.
         """
         self._check()
-        if not writes:
-            return Committed(self.sequence)
         try:
-            if self._has_rest:
-                await self._move_rest()
+            if not writes:
+                self._end_unused()
+                return Committed(self.sequence)
+            if not self._has_begun:
+                await self._begin()
+            self._is_writing = True
             if self._is_single:
                 self._apply_and_commit(writes)
-            elif (payload_bytes := _payload_bytes(writes)) > LARGE_BATCH_BYTES:
-                is_huge = payload_bytes > HUGE_BATCH_BYTES
-                commit = self._commit_huge if is_huge else self._apply_and_commit
-                await self._in_commit_thread(lambda: commit(writes))
+            elif (payload_bytes := large.payload_bytes(writes)) > LARGE_BATCH_BYTES:
+                work = partial(self._commit_large, deque(writes), payload_bytes)
+                del writes
+                await self._in_commit_thread(work)
             else:
                 self._apply(writes)
                 if self._commits_inline(len(writes)):
@@ -219,22 +237,44 @@ class SqliteStore:
                     await self._in_commit_thread(self._finish)
         except BaseException as error:
             raise self._fail("commit", error) from error
+        self._has_begun = self._is_writing = False
         self.sequence += 1
         return Committed(self.sequence)
 
-    def _commit_huge(self, writes: Sequence[Write]) -> None:
-        """With little of the cache, so that the batch takes memory for itself only (M3)."""
-        connection = self._writer.connection
-        connection.execute("PRAGMA shrink_memory")
-        connection.pragma("cache_size", HUGE_BATCH_CACHE)
-        # A statement that is kept would keep its last bindings, too.
-        self._apply(writes, partial(connection.executemany, can_cache=False))
-        self._finish()
-        connection.pragma("cache_size", -(self._limits.cache_bytes >> 10))
-
-    def _apply(self, writes: Sequence[Write], execute_many: _ExecuteMany | None = None) -> None:
-        execute_many = execute_many or self._writer.connection.executemany
+    async def _begin(self) -> None:
+        if self._has_rest:
+            await self._move_rest()
         self._writer.connection.execute("BEGIN IMMEDIATE")
+        self._has_begun = True
+
+    def _end_unused(self) -> None:
+        if self._has_begun:
+            self._writer.connection.execute("ROLLBACK")
+            self._has_begun = False
+
+    def _commit_large(self, writes: deque[Write], payload_bytes: int) -> None:
+        """One row after the other, each forgotten once SQLite has it (M3)."""
+        connection = self._writer.connection
+        if payload_bytes >= large.HUGE_BYTES:
+            connection.execute("PRAGMA shrink_memory")
+        with large.small_cache(connection, payload_bytes):
+            small: list[Write] = []
+            while writes:
+                write = writes.popleft()
+                if large.payload_bytes((write,)) < large.LARGE_BYTES:
+                    small.append(write)
+                    continue
+                self._apply(small)
+                small.clear()
+                assert type(write) is Put
+                table, values = type(write.row), list(astuple(write.row))
+                del write
+                large.put(connection, table, values)
+            self._apply(small)
+            self._finish()
+
+    def _apply(self, writes: Sequence[Write]) -> None:
+        execute_many = self._writer.connection.executemany
         statement = ""
         bindings: list[tuple[Column, ...]] = []
         for write in writes:
@@ -400,18 +440,6 @@ def _move_log(connection: apsw.Connection) -> int:
     except apsw.BusyError:
         return 0
     return moved
-
-
-def _payload_bytes(writes: Sequence[Write]) -> int:
-    total = 0
-    for write in writes:
-        if type(write) is Put:
-            row = write.row
-            for blob in TABLES[type(row)].blobs:
-                value = blob(row)
-                if value is not None:
-                    total += len(value)
-    return total
 
 
 async def open_sqlite(

@@ -54,7 +54,7 @@ class Store(View, Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[View]:
-        """A read-only consistent view at the last commit, on the reader connection.
+        """A read-only consistent view at the last commit, whatever is being written.
 
         Never blocks the writer; hold it for one short synchronous block, never across an await.
         """

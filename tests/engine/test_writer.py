@@ -7,13 +7,23 @@ import trio
 import trio.testing
 
 from restated.core.effects import Accepted, Reply, StartAttempt, Write
-from restated.core.events import Event
-from restated.engine.writer import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, QUEUE_MAX
+from restated.core.events import Cancel, Event
+from restated.engine.writer import (
+    BATCH_BYTES_MAX,
+    BATCH_EVENTS_MAX,
+    LINGER_EVENTS_MAX,
+    LINGER_S,
+    QUEUE_MAX,
+)
 from restated.model.errors import InternalError, OverloadedError
 from restated.model.records import Counter
+from restated.protocol import service_protocol_pb2 as pb
+from restated.protocol.messages import SET_STATE_COMMAND as SET_STATE
 from restated.store.store import Committed, StoreFailedError
-from tests.builders import invoke
+from tests.builders import command, invoke, object_target
 from tests.engine.world import EngineWorld, run_engine
+
+SET_X = pb.SetStateCommandMessage(key=b"x", value=pb.Value(content=b"1"))
 
 
 class Unheard(Event):
@@ -91,6 +101,90 @@ def test_defect_drops_its_event_and_nothing_else() -> None:
         counter = world.store.get(Counter, "invocation")
         assert counter is not None
         assert counter.value == 2
+
+    run_engine(body)
+
+
+def queued_call(invocation_id: str) -> Event:
+    """A call that waits behind the holder of its key."""
+    return invoke(invocation_id, object_target(), wants_result=True)
+
+
+def test_call_behind_the_holder_of_its_key_shares_the_next_commit() -> None:
+    """A1: it is told its end only, so nobody waits for its own commit."""
+
+    async def body(world: EngineWorld) -> None:
+        await world.writer.submit(queued_call("inv_holder"))
+        queued = world.writer.post(queued_call("inv_queued"))
+        await trio.testing.wait_all_tasks_blocked()
+        was_settled = queued.settled
+        await world.writer.submit(invoke("inv_other"))
+        assert (was_settled, queued.settled) == (False, True)
+        assert world.writer.batches == 2
+
+    run_engine(body)
+
+
+def test_nothing_lingers_longer_than_its_bound() -> None:
+    """A call that nothing follows is durable 4 ms later."""
+
+    async def body(world: EngineWorld) -> None:
+        await world.writer.submit(queued_call("inv_holder"))
+        started = trio.current_time()
+        await world.writer.submit(queued_call("inv_queued"))
+        assert trio.current_time() - started == pytest.approx(LINGER_S)
+        assert world.status("inv_queued") == "inboxed"
+
+    run_engine(body)
+
+
+def test_many_calls_that_nobody_waits_for_do_not_linger() -> None:
+    """A full batch gains little by another event."""
+
+    async def body(world: EngineWorld) -> None:
+        await world.writer.submit(queued_call("inv_holder"))
+        started = trio.current_time()
+        for index in range(LINGER_EVENTS_MAX):
+            ticket = world.writer.post(queued_call(f"inv_{index}"))
+        await ticket.wait()
+        assert trio.current_time() == started
+
+    run_engine(body)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        invoke("inv_send", object_target()),
+        invoke("inv_other_service"),
+        command(1, 1, SET_STATE, SET_X, ack=True),
+        command(1, 99, SET_STATE, SET_X),
+        Cancel("inv_unknown"),
+    ],
+    ids=["send", "start", "command with ack", "stale command", "request of an operator"],
+)
+def test_what_somebody_waits_for_is_committed_at_once(event: Event) -> None:
+    """A send is answered, an attempt begins, an ack leaves, a stale attempt is told."""
+
+    async def body(world: EngineWorld) -> None:
+        await world.writer.submit(queued_call("inv_holder"))
+        started = trio.current_time()
+        await world.writer.submit(event)
+        assert trio.current_time() == started
+
+    run_engine(body)
+
+
+def test_command_without_an_ack_lingers() -> None:
+    """The service goes on without it; what comes next shares its commit."""
+
+    async def body(world: EngineWorld) -> None:
+        await world.writer.submit(queued_call("inv_holder"))
+        ticket = world.writer.post(command(1, 1, SET_STATE, SET_X))
+        await trio.testing.wait_all_tasks_blocked()
+        was_settled = ticket.settled
+        await world.writer.drain()
+        assert (was_settled, ticket.settled) == (False, True)
 
     run_engine(body)
 

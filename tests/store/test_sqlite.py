@@ -2,12 +2,14 @@
 
 import os
 import stat
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import apsw
 import pytest
 import trio
+import trio.testing
 from msgspec.structs import replace
 
 from restated.core.effects import Put
@@ -269,20 +271,68 @@ def test_a_reader_that_pins_the_log_is_reported(
     limits = replace(LIMITS, alarm_wal_bytes=50_000, stop_wal_bytes=100_000)
 
     async def check(store: SqliteStore) -> None:
-        with store.snapshot() as view:
-            assert view.get(Counter, "a") is None
+        with apsw.Connection(str(store.path)) as reader:
+            assert reader.execute("SELECT count(*) FROM counter").get == 0
             for value in range(50):
                 await store.commit([Put(Entry(1, value, 1, bytes(4000), 1))])
             await store.checkpoint()
             assert store.is_full
             await store.commit([Put(Counter("a", 1))])
-            assert view.get(Counter, "a") is None
+            assert reader.execute("SELECT count(*) FROM counter").get == 0
+        reader.close()
         await store.checkpoint()
         await store.commit([Put(Counter("a", 2))])
         assert not store.is_full
 
     on_path(tmp_path, check, limits)
     assert "a reader pins the WAL" in caplog.text
+
+
+def test_a_snapshot_does_not_show_what_is_being_committed(tmp_path: Path) -> None:
+    """A1: what COMMIT has not made durable yet may be lost, so nobody may see it."""
+
+    async def check(store: SqliteStore) -> None:
+        may_commit = threading.Event()
+        store._writer.connection.set_commit_hook(lambda: not may_commit.wait(60))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.commit, [Put(Counter("a", 1))])
+            await trio.testing.wait_all_tasks_blocked()
+            with store.snapshot() as view:
+                assert view.get(Counter, "a") is None
+            may_commit.set()
+        with store.snapshot() as view:
+            assert view.get(Counter, "a") == Counter("a", 1)
+
+    on_path(tmp_path, check, replace(LIMITS, inline_writes_max=0))
+
+
+def test_a_batch_that_wrote_nothing_leaves_no_transaction_open(tmp_path: Path) -> None:
+    """D6: an open one would pin the log, and lock out repairs with the sqlite3 shell."""
+
+    async def check(store: SqliteStore) -> None:
+        await store.prefetch([])
+        assert store._writer.connection.in_transaction
+        await store.commit([])
+        assert not store._writer.connection.in_transaction
+
+    on_path(tmp_path, check)
+
+
+def test_a_batch_reads_and_commits_beside_checkpoints(tmp_path: Path) -> None:
+    """D6: what a checkpoint left over is moved before a transaction, never inside one."""
+
+    async def check(store: SqliteStore) -> None:
+        await commit_some(store)
+        await store.prefetch([])
+        store._has_rest = True
+        await store.checkpoint()
+        store._has_rest = True
+        await store.commit([Put(Counter("a", 9))])
+        await store.prefetch([])
+        assert store.get(Counter, "a") == Counter("a", 9)
+        await store.commit([])
+
+    on_path(tmp_path, check)
 
 
 def test_a_backup_holds_one_commit(tmp_path: Path) -> None:
