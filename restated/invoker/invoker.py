@@ -28,6 +28,7 @@ from restated.seams import Clock, Rng
 from restated.store.store import Store, StoreFailedError
 
 SWEEP_MS_MIN: Final = 5.0  # a sweep looks at every attempt: bounded to 200 a second
+SWEEP_MS_MAX: Final = 1_000.0  # while there are attempts; deadlines beyond it wake nobody
 
 log = logging.getLogger("restated.invoker")
 
@@ -77,6 +78,7 @@ class Invoker:
         self._waiting: dict[int, tuple[int, str]] = {}  # number -> (attempt, id): ready, in order
         self._next_deadline_ms = FOREVER
         self._sleep: trio.CancelScope | None = None
+        self._asleep_until_ms = FOREVER
         self._is_starting = False
         self._is_stopping = False
         # Until all is recovered: number -> newest attempt that was given to this invoker (C16).
@@ -327,16 +329,25 @@ class Invoker:
     def _arm(self, deadline_ms: float) -> None:
         if deadline_ms < self._next_deadline_ms:
             self._next_deadline_ms = deadline_ms
-            if self._sleep is not None:
+            # Nearly all attempts end long before: one that begins or ends must not cost a sweep.
+            if self._sleep is not None and deadline_ms < self._asleep_until_ms:
                 self._sleep.cancel()
 
     async def _sleep_until_deadline(self) -> None:
-        wait_ms = self._next_deadline_ms - self._around.clock.monotonic_ms()
-        if wait_ms > SWEEP_MS_MIN:
+        is_woken = True  # by a deadline that is nearer than what it slept for
+        while is_woken:
+            now_ms = self._around.clock.monotonic_ms()
+            self._asleep_until_ms = self._next_deadline_ms
+            if self._asleep_until_ms != FOREVER:
+                self._asleep_until_ms = min(self._asleep_until_ms, now_ms + SWEEP_MS_MAX)
+            wait_ms = self._asleep_until_ms - now_ms
+            if wait_ms <= SWEEP_MS_MIN:
+                break
             with trio.CancelScope() as self._sleep:
                 if wait_ms == FOREVER:
                     await trio.sleep_forever()
                 await trio.sleep((wait_ms - SWEEP_MS_MIN) / 1000)
+            is_woken = self._sleep.cancelled_caught
             self._sleep = None
         # Bounds the rate of sweeps, whatever the deadlines are.
         await trio.sleep(SWEEP_MS_MIN / 1000)

@@ -35,6 +35,29 @@ def test_an_echo_needs_no_read_of_the_store() -> None:
     run_world(body)
 
 
+def test_attempts_that_end_in_time_cost_no_sweeps() -> None:
+    """A sweep looks at every attempt: far deadlines are seen by one a second, not by one each."""
+
+    async def body(world: InvokerWorld) -> None:
+        sweeps: list[float] = []
+        sweep = world.invoker._sweep
+
+        def counted() -> None:
+            sweeps.append(trio.current_time())
+            sweep()
+
+        world.invoker._sweep = counted  # type: ignore[method-assign]
+        world.sdk.serve(GREET, echo)
+        for _ in range(20):
+            await world.invoke()
+            await trio.sleep(0.02)
+        assert not sweeps
+        await trio.sleep(1)
+        assert len(sweeps) == 1
+
+    run_world(body)
+
+
 def test_a_live_handler_gets_its_completions_on_the_stream() -> None:
     """service-protocol.md 4.1: every new notification is forwarded, in journal order."""
 
