@@ -1,0 +1,90 @@
+"""Rows with a large value, written and read with the fewest copies that SQLite allows.
+
+Lives here: putting such a row, reading such a value, a small cache while either is done.
+Does not: every other row (sqlite.py, reading.py).
+Rule: M3. A statement copies what it is bound, and once more into the record that it stores; a
+result is copied out of the record, and once more into Python. The blob interface reads and writes
+in place: one copy is all there is. For reading it needs to know the record's place; for writing,
+too, that nothing but NULL lies behind the value, else SQLite fills a record with zeros first.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final
+
+import apsw
+
+from restated.core.effects import Put, Write
+from restated.model.records import INDEX_BITS, Column, Entry, Result, Row
+from restated.store.schema import TABLES
+
+LARGE_BYTES: Final = 1 << 20
+HUGE_BYTES: Final = 8 << 20  # its pages would fill the cache, and are seldom read again
+HUGE_CACHE_KIB: Final = 2_048
+
+VALUES: Final[dict[type[Row], tuple[str, int]]] = {Entry: ("payload", 3), Result: ("value", 1)}
+"""Table -> the column that may be large, and its place among the fields."""
+
+
+def payload_bytes(writes: Iterable[Write]) -> int:
+    """What the rows to be put carry in blobs."""
+    total = 0
+    for write in writes:
+        if type(write) is Put:
+            row = write.row
+            for blob in TABLES[type(row)].blobs:
+                value = blob(row)
+                if value is not None:
+                    total += len(value)
+    return total
+
+
+def put(connection: apsw.Connection, table: type[Row], values: list[Column]) -> None:
+    """Insert or replace a row within a transaction; `values` is empty afterwards.
+
+    Whoever holds no other reference to a value has it freed before SQLite makes its second copy.
+    """
+    bindings: list[Column | apsw.zeroblob] = [*values]
+    number, value = values[:2]
+    in_place = value if table is Result and isinstance(value, bytes) else None
+    if in_place is not None:
+        bindings[1] = apsw.zeroblob(len(in_place))
+    values.clear()
+
+    def forget(_cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
+        # Called between binding and running: now SQLite has a copy of its own.
+        bindings[:] = [None] * len(bindings)
+        return True
+
+    cursor = connection.cursor()
+    cursor.exec_trace = forget
+    # A statement that is kept would keep its last bindings, too.
+    cursor.execute(TABLES[table].put, bindings, can_cache=False)
+    cursor.close()
+    if in_place is not None:
+        assert isinstance(number, int)
+        with connection.blob_open("main", Result.TABLE, "value", number, writeable=True) as blob:
+            blob.write(in_place)
+
+
+def read(connection: apsw.Connection, table: type[Row], key: tuple[Column, ...]) -> bytes:
+    """The large value of the stored row with this key."""
+    rowid = 0
+    for column in key:
+        assert isinstance(column, int), "tables with large values have keys of integers"
+        rowid = rowid << INDEX_BITS | column
+    opened = connection.blob_open("main", table.TABLE, VALUES[table][0], rowid, writeable=False)
+    with closing(opened) as blob, small_cache(connection, blob.length()):
+        return blob.read()
+
+
+@contextmanager
+def small_cache(connection: apsw.Connection, size: int) -> Iterator[None]:
+    """What is read or written meanwhile, if huge, goes through little of the cache."""
+    before = connection.pragma("cache_size")
+    if size >= HUGE_BYTES:
+        connection.pragma("cache_size", -HUGE_CACHE_KIB)
+    try:
+        yield
+    finally:
+        connection.pragma("cache_size", before)
