@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from restated.admin.compression import BYTES_MIN, accepts_gzip, compressed
+from restated.admin.compression import BYTES_MIN, STEP_BYTES, _packed, accepts_gzip, compressed
 from tests.admin.world import AdminWorld, run_admin
 
 Pieces = list[bytes]
@@ -57,6 +57,29 @@ def test_streamed_answers_can_be_read_as_they_arrive() -> None:
     headers, pieces = asked([b"one", b"two", b""], accept_encoding="gzip")
     assert headers["content-encoding"] == "gzip"
     assert unpacked(pieces) == [b"one", b"two", b""]
+
+
+def test_a_large_piece_is_packed_in_steps() -> None:
+    """Others have their turn in between, and it comes out whole."""
+    body = bytes(range(256)) * 1_024
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            packed.append(await _packed(zlib.compressobj(1, zlib.DEFLATED, 31), body, is_last=True))
+            nursery.cancel_scope.cancel()
+
+    packed: Pieces = []
+    trio.run(main)
+    assert unpacked(packed) == [body]
+    assert turns >= len(body) // STEP_BYTES - 2
 
 
 @pytest.mark.parametrize("offer", ["", "br", "deflate", "identity", "gzip;q=0", "*", "xgzip"])

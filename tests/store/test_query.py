@@ -221,7 +221,7 @@ def test_without_a_task_for_its_child_a_runner_refuses(tmp_path: Path) -> None:
     trio.run(main)
 
 
-def test_the_child_can_write_no_file_and_knows_no_secret(tmp_path: Path) -> None:
+def test_the_child_writes_bounded_files_and_knows_no_secret(tmp_path: Path) -> None:
     """Limits of the process hold whatever SQLite is made to do; Z5."""
 
     async def body(world: QueryWorld) -> None:
@@ -229,11 +229,35 @@ def test_the_child_can_write_no_file_and_knows_no_secret(tmp_path: Path) -> None
         process = trio.Path(f"/proc/{world.runner.process_id}")
         limits = await (process / "limits").read_text()
         found = {line[:26].strip(): line.split()[-3:-1] for line in limits.splitlines()[1:]}
-        assert found["Max file size"] == ["0", "0"]
+        assert found["Max file size"] == [str(256 << 20)] * 2
+        assert os.getpriority(os.PRIO_PROCESS, world.runner.process_id or 0) >= 10
         assert found["Max address space"] == [str(512 << 20)] * 2
         environment = await (process / "environ").read_bytes()
         names = {entry.partition(b"=")[0] for entry in environment.split(b"\0") if entry}
         assert names <= {b"PATH", b"LANG", b"TZ", b"PYTHONPATH", b"MALLOC_ARENA_MAX", b"LC_CTYPE"}
+
+    run_queries(body, tmp_path)
+
+
+def test_sorting_needs_little_memory(tmp_path: Path) -> None:
+    """A store of a million rows: sorted rows go to a bounded file."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.rows("SELECT 1 AS a")
+        status = trio.Path(f"/proc/{world.runner.process_id}/status")
+
+        async def peak_kib() -> int:
+            lines = (await status.read_text()).splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+        before = await peak_kib()
+        found = await world.rows(f"{MANY.format(400_000)} ORDER BY filler, n DESC")
+        assert [row["n"] for row in found[:2]] == [400_000, 399_999]
+        assert await peak_kib() - before < 32 << 10
+        with pytest.raises(QueryError, match="no room to sort") as failed:
+            await world.rows(f"{MANY.format(2_000_000)} ORDER BY filler, n DESC")
+        assert failed.value.status == 400
+        assert await world.rows("SELECT 1 AS a") == [{"a": 1}]
 
     run_queries(body, tmp_path)
 
