@@ -119,7 +119,7 @@ class SqliteStore:
         self._snapshot = Snapshot(self._reader)
         self._latest: AbstractContextManager[View] = nullcontext(self._writer)
         self._has_begun = False  # the transaction of the next commit is open, nothing written yet
-        self._is_writing = False  # the writer's connection shows what is not committed yet
+        self._is_writing = False  # its connection is a thread's, or shows what is not committed
         self._is_single = writer is checkpointer
         self._clock = clock
         self._fs = fs
@@ -361,7 +361,9 @@ class SqliteStore:
 
     async def _move_rest(self) -> None:
         self._has_rest = False
+        self._is_writing = True  # the connection is the thread's meanwhile
         await self._in_commit_thread(lambda: _move_log(self._writer.connection))
+        self._is_writing = False
 
     async def _in_checkpoint_thread(self, work: Callable[[], T]) -> T:
         if self._checkpoint_thread is None:

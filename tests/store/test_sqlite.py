@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from restated.core.effects import Put
 from restated.model.records import Counter, Entry
-from restated.store import startup
+from restated.store import sqlite, startup
 from restated.store.schema import DATABASE_NAME, SCHEMA_VERSION, Migration
 from restated.store.sqlite import SqliteStore, StoreLimits
 from restated.store.store import StoreFailedError, StoreRefusedError
@@ -286,6 +286,36 @@ def test_a_reader_that_pins_the_log_is_reported(
 
     on_path(tmp_path, check, limits)
     assert "a reader pins the WAL" in caplog.text
+
+
+def test_a_snapshot_is_taken_beside_the_rest_of_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer's connection is another thread's while that moves frames."""
+    may_move = threading.Event()
+
+    def hold(*_: object) -> int:
+        assert may_move.wait(2), "the snapshot waited for the checkpoint"
+        return 0
+
+    def move(connection: apsw.Connection) -> int:
+        connection.create_scalar_function("hold", hold)
+        connection.execute("SELECT hold()")
+        return 0
+
+    async def check(store: SqliteStore) -> None:
+        await store.commit([Put(Counter("a", 1))])
+        store._has_rest = True
+        monkeypatch.setattr(sqlite, "_move_log", move)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.prefetch, [])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with store.snapshot() as view:
+                assert view.get(Counter, "a") == Counter("a", 1)
+            may_move.set()
+        await store.commit([Put(Counter("a", 2))])
+
+    on_path(tmp_path, check)
 
 
 def test_a_snapshot_does_not_show_what_is_being_committed(tmp_path: Path) -> None:
