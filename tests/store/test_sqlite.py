@@ -19,7 +19,7 @@ from restated.store.schema import DATABASE_NAME, SCHEMA_VERSION, Migration
 from restated.store.sqlite import SqliteStore, StoreLimits
 from restated.store.store import StoreFailedError, StoreRefusedError
 from tests.sim.disk import Disk, PowerCutError
-from tests.store.opening import LIMITS, on_files, on_simulated_disk
+from tests.store.opening import LIMITS, RealClock, on_files, on_simulated_disk
 
 COMMITS = 12
 
@@ -334,6 +334,38 @@ def test_a_snapshot_does_not_show_what_is_being_committed(tmp_path: Path) -> Non
             assert view.get(Counter, "a") == Counter("a", 1)
 
     on_path(tmp_path, check, replace(LIMITS, inline_writes_max=0))
+
+
+def test_only_inline_commits_tell_how_fast_the_disk_is(tmp_path: Path) -> None:
+    """D3: in a thread COMMIT waits for the interpreter, too; and a slow disk is tried again."""
+
+    async def check(store: SqliteStore) -> None:
+        store._mean_ms = 2.0
+        ways = []
+        for value in range(64):
+            ways.append(store._commits_inline(1))
+            await store.commit([Put(Counter("a", value))])
+        assert (ways.count(True), store._thread_until_ms) == (2, 0.0)
+        assert 1.0 < store._mean_ms < 2.0
+        store._mean_ms, before = 0.5, store._thread_until_ms
+        store._limits = replace(store._limits, inline_writes_max=0)
+        store._clock = Ticking(30.0)
+        await store.commit([Put(Counter("a", 64))])
+        assert (store._mean_ms, store._thread_until_ms) == (0.5, before)
+
+    on_path(tmp_path, check)
+
+
+class Ticking(RealClock):
+    """Every look at it takes a while."""
+
+    def __init__(self, step_ms: float) -> None:
+        self._step_ms = step_ms
+        self._now_ms = 0.0
+
+    def monotonic_ms(self) -> float:
+        self._now_ms += self._step_ms
+        return self._now_ms
 
 
 def test_a_batch_that_wrote_nothing_leaves_no_transaction_open(tmp_path: Path) -> None:
