@@ -372,7 +372,8 @@ class Child:
 def main() -> None:
     """Serve the socket that is our standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the daemon closes us in order
-    os.nice(NICENESS)
+    with contextlib.suppress(PermissionError):  # hardened by others: it works, less politely
+        os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
