@@ -4,10 +4,14 @@
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio
+
+from restated.core.effects import Put
+from restated.model.records import Counter, Entry
 from restated.store.sqlite import SqliteStore, StoreLimits, open_sqlite
 from tests.sim.disk import Disk, SimulatedVfs
 
@@ -68,3 +72,25 @@ async def on_simulated_disk(disk: Disk) -> AsyncIterator[SqliteStore]:
             await store.aclose()
     finally:
         vfs.unregister()
+
+
+def on_path(
+    path: Path, body: Callable[[SqliteStore], Awaitable[None]], limits: StoreLimits = LIMITS
+) -> None:
+    """Run `body` with a store in a directory."""
+
+    async def run() -> None:
+        async with on_files(path, limits) as store:
+            await body(store)
+
+    trio.run(run)
+
+
+async def commit_some(store: SqliteStore) -> None:
+    """Some rows, and some of the log."""
+    for value in range(5):
+        await store.commit([Put(Counter("a", value)), Put(Entry(1, value, 1, bytes(3000), 1))])
+
+
+async def nothing(_store: SqliteStore) -> None:
+    """Only open and close."""

@@ -116,7 +116,7 @@ def test_row_is_forgotten_before_sqlite_runs_the_statement(tmp_path: Path) -> No
     value = Tracked(value_of(large.LARGE_BYTES))
     known = weakref.ref(value)
     seen: list[bool] = []
-    connection.create_scalar_function("look", lambda: seen.append(known() is None), 0)
+    connection.create_scalar_function("look", lambda *_: seen.append(known() is None), 0)
     connection.execute(
         "CREATE TEMP TRIGGER watch BEFORE INSERT ON journal BEGIN SELECT look(); END"
     )
