@@ -16,7 +16,6 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
@@ -26,6 +25,7 @@ from restated.store.sql_columns import check_distinct, renamed, write_stars
 from restated.store.sql_expressions import Expressions
 from restated.store.sql_names import display_name
 from restated.store.sql_shape import named, shape_of
+from restated.store.sql_statements import parse, written_out
 from restated.store.sql_statuses import narrow
 from restated.store.sql_tables import INFORMATION_SCHEMA, TABLES, SqlColumn, SqlType
 from restated.store.sql_typing import (
@@ -99,78 +99,28 @@ class Planner:
 
 # -- statements
 
-_SHOW_TABLES: Final = re.compile(r"show\s+tables\s*;?", re.IGNORECASE)
-_DESCRIBE: Final = re.compile(
-    r"(?P<verb>describe|desc|show\s+columns\s+(?:from|in))\s+(?P<table>[\w.\"]+)\s*;?",
-    re.IGNORECASE,
-)
 _EXPLAIN: Final = re.compile(r"explain\s+(?:analyze\s+)?(?:verbose\s+)?", re.IGNORECASE)
 _EXPLAINED: Final = (SqlColumn("plan_type", "text"), SqlColumn("plan", "text"))
-_REFUSED: Final[tuple[tuple[type, str], ...]] = (
-    (exp.DDL, "DDL"), (exp.Drop, "DDL"), (exp.Alter, "DDL"), (exp.DML, "DML"),
-)  # fmt: skip
 
 
 def plan_shape(shape: str) -> Plan:
     """Plan a text whose compared strings are `:s0`, `:s1`, ..."""
-    if _SHOW_TABLES.fullmatch(shape):
-        return _plan_query("SELECT * FROM information_schema.tables")
-    described = _DESCRIBE.fullmatch(shape)
-    if described is not None:
-        return _plan_query(_description(described["verb"], described["table"]))
     explained = _EXPLAIN.match(shape)
     if explained is not None:
         plan = _plan_query(shape[explained.end() :])
         return Plan(plan.sql, _EXPLAINED, plan.ids, plan.reads_live, explains=True)
-    return _plan_query(shape)
-
-
-def _description(verb: str, table: str) -> str:
-    name = table.rpartition(".")[2].strip('"')
-    if name not in TABLES:
-        msg = f"Error during planning: table 'restate.public.{name}' not found"
-        raise SqlError(msg)
-    selected = "column_name, data_type, is_nullable"
-    if verb.lower().startswith("show"):
-        selected = f"table_catalog, table_schema, table_name, {selected}"
-    where = f"table_schema = 'public' AND table_name = '{name}'"
-    return f"SELECT {selected} FROM information_schema.columns WHERE {where}"  # noqa: S608 - checked
+    return _plan_query(written_out(shape))
 
 
 def _plan_query(text: str) -> Plan:
     try:
-        return _Statement().plan(_parse(text))
+        return _Statement().plan(parse(text))
     except SqlglotError as error:
         reason = str(error).splitlines()[0].replace("\x1b[4m", "").replace("\x1b[0m", "")
         raise SqlError(f'SQL error: ParserError("{reason}")') from None
     except RecursionError:
         msg = "SQL error: RecursionLimitExceeded: the statement is nested too deeply"
         raise SqlError(msg) from None
-
-
-def _parse(text: str) -> exp.Expression:
-    statements = [s for s in sqlglot.parse(text, read="postgres") if s is not None]
-    statements = [s for s in statements if not isinstance(s, exp.Semicolon)]
-    if not statements:
-        msg = "Error during planning: No SQL statements were provided in the query string"
-        raise SqlError(msg)
-    if len(statements) > 1:
-        msg = "The context currently only supports a single SQL statement"
-        raise SqlError(f"This feature is not implemented: {msg}")
-    statement = statements[0]
-    for kind, word in _REFUSED:
-        if isinstance(statement, kind) and not isinstance(statement, exp.Query):
-            msg = f"Error during planning: {word} not supported: {type(statement).__name__}"
-            raise SqlError(msg)
-    if not isinstance(statement, exp.Query | exp.Values):
-        verb = text.split(maxsplit=1)[0]
-        if isinstance(statement, exp.Command | exp.Set | exp.Pragma | exp.Transaction):
-            msg = f"This feature is not implemented: Unsupported SQL statement: {verb.upper()}"
-        else:
-            msg = f'SQL error: ParserError("Expected: an SQL statement, found: {verb}")'
-        raise SqlError(msg)
-    assert isinstance(statement, exp.Expression)
-    return statement
 
 
 _SELECT_PARTS: Final = frozenset({
@@ -275,6 +225,8 @@ class _Statement:
 
     def _projections(self, node: exp.Select, scope: Scope) -> tuple[SqlColumn, ...]:
         columns: list[SqlColumn] = []
+        if not node.expressions:
+            raise SqlError('SQL error: ParserError("Expected: an expression, found: nothing")')
         has_star = write_stars(node, scope)
         for projection in list(node.expressions):
             name = display_name(projection, scope)

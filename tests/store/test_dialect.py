@@ -219,6 +219,12 @@ REFUSALS = (
         "Error during planning: Projections require unique expression names",
     ),
     ("SELECT sum(1), x FROM", "SQL error: ParserError("),
+    ("SELECT", "SQL error: ParserError("),
+    ("SELECT 'a", "SQL error: TokenizerError("),
+    ("DROP TABLE state", "Error during planning: DDL not supported: DropTable"),
+    ("DROP SCHEMA s", "Error during planning: DDL not supported: DropCatalogSchema"),
+    ("CREATE TABLE x(a INT)", "Error during planning: DDL not supported: CreateMemoryTable"),
+    ("CREATE VIEW v AS SELECT 1", "Error during planning: DDL not supported: CreateView"),
 )
 
 
