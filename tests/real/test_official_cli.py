@@ -3,9 +3,7 @@
 Needs the CLI: the environment variable `RESTATE_CLI` names it, or npm installs it.
 """
 
-import os
 import shlex
-import shutil
 import subprocess
 import tempfile
 import time
@@ -16,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.daemon.running import clean_environment
+from tests.real.official.installed import official_cli
 from tests.real.official.sessions import (
     Session,
     comparable,
@@ -27,32 +26,16 @@ from tests.real.official.sessions import (
 from tests.real.official.shop import LONG_MS, Shop, open_shop
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-VERSION: Final = "1.7.12"
 AGED_S: Final = 11.0  # younger attempts and suspensions are shown without notes
 COMMAND_S: Final = 60
-INSTALL_S: Final = 300
 SESSIONS: Final = recorded()
 RECORDED_SERVICES: Final = "http://127.0.0.1:29480"
 
 
-def _installed(directory: Path) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no official CLI: RESTATE_CLI is not set, there is no npm")
-    package = f"@restatedev/restate@{VERSION}"
-    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(directory), package]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
-    found = sorted(directory.glob("node_modules/@restatedev/restate-*/bin/restate"))
-    if not found:
-        pytest.skip(f"no official CLI: npm does not install {package}: {done.stderr[-300:]}")
-    return found[0]
-
-
 @pytest.fixture(scope="module")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def binary() -> Path:
     """The official CLI."""
-    named = os.environ.get("RESTATE_CLI")
-    return Path(named) if named else _installed(tmp_path_factory.mktemp("npm"))
+    return official_cli()
 
 
 class Cli:

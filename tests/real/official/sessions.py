@@ -84,6 +84,9 @@ _VARYING: Final = (
     (r"\[\w+(?:, \w+)+\] *$", "[<keys>]"),
     # Decided otherwise: a wrong query is the client's mistake.
     (r"(?:500 Internal Server Error|400 Bad Request)(?= at '\S+/v4/query')", "<refused>"),
+    # Of what a parser does not understand it tells in its own words.
+    (r"ParserError\(.*", "ParserError"),
+    (r"Available clusters: .*", "Available clusters: <clusters>"),  # in no order there
     (r"\(version v\d+\)", "(version <n>)"),
     (r"( no +)\d+( +<time>)", r"\1<n>\2"),
     # Of several completed invocations of a key any may be shown.
