@@ -157,29 +157,36 @@ class Writer:
 
     async def _run_batch(self) -> None:
         tickets = await self._collect()
-        await self._store.prefetch([ticket.event for ticket in tickets])
         batch = Overlay(self._store)
-        self._in_flight = self._apply_all(batch, tickets, self._clock.wall_ms())
-        if not self._is_awaited:
+        await self._add(batch, tickets)
+        if not self._is_due:
             await self._linger(batch)
         writes = [batch.writes()]
         del batch, tickets
         committed = await self._store.commit(writes.pop())  # whose rows nobody else holds (M3)
         self._release(committed)
 
-    @property
-    def _is_awaited(self) -> bool:
-        """Whether somebody would notice if what was applied were committed later."""
-        applied = self._in_flight
-        return len(applied) >= LINGER_EVENTS_MAX or any(ticket.is_awaited for ticket in applied)
+    async def _add(self, batch: Overlay, tickets: list[Ticket]) -> None:
+        await self._store.prefetch([ticket.event for ticket in tickets])
+        self._in_flight += self._apply_all(batch, tickets, self._clock.wall_ms())
 
     async def _linger(self, batch: Overlay) -> None:
-        """Take further events into the batch until somebody waits for it, or time is up."""
+        """Take further events into the batch until it is due, or time is up."""
         with trio.move_on_after(LINGER_S):
-            while not self._is_awaited:
+            while not self._is_due:
                 await self._queued()
-                tickets = self._take()
-                self._in_flight += self._apply_all(batch, tickets, self._clock.wall_ms())
+                with trio.CancelScope(shield=True):  # what is taken is applied
+                    await self._add(batch, self._take())
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether somebody would notice if the batch were committed later, or it is full."""
+        applied = self._in_flight
+        return (
+            any(ticket.is_awaited for ticket in applied)
+            or len(applied) >= LINGER_EVENTS_MAX
+            or sum(ticket.bytes for ticket in applied) >= BATCH_BYTES_MAX
+        )
 
     async def drain(self) -> None:
         """Return when everything posted so far is durable and released."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from restated.core.effects import Accepted, Reply, StartAttempt, Write
 from restated.core.events import Cancel, Event
@@ -147,6 +148,19 @@ def test_many_calls_that_nobody_waits_for_do_not_linger() -> None:
         for index in range(LINGER_EVENTS_MAX):
             ticket = world.writer.post(queued_call(f"inv_{index}"))
         await ticket.wait()
+        assert trio.current_time() == started
+
+    run_engine(body)
+
+
+def test_large_calls_that_nobody_waits_for_do_not_linger() -> None:
+    """M3: a batch carries a bounded number of bytes, whoever waits for it."""
+
+    async def body(world: EngineWorld) -> None:
+        await world.writer.submit(queued_call("inv_holder"))
+        started = trio.current_time()
+        event = replace(queued_call("inv_queued"), payload=bytes(BATCH_BYTES_MAX))
+        await world.writer.submit(event)
         assert trio.current_time() == started
 
     run_engine(body)
