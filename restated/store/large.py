@@ -15,15 +15,11 @@ from typing import Final
 import apsw
 
 from restated.core.effects import Put, Write
-from restated.model.records import INDEX_BITS, Column, Entry, Result, Row
-from restated.store.schema import TABLES
+from restated.model.records import INDEX_BITS, Column, Result, Row
+from restated.store.schema import LARGE, LARGE_BYTES, TABLES
 
-LARGE_BYTES: Final = 1 << 20
 HUGE_BYTES: Final = 8 << 20  # its pages would fill the cache, and are seldom read again
 HUGE_CACHE_KIB: Final = 2_048
-
-VALUES: Final[dict[type[Row], tuple[str, int]]] = {Entry: ("payload", 3), Result: ("value", 1)}
-"""Table -> the column that may be large, and its place among the fields."""
 
 
 def payload_bytes(writes: Iterable[Write]) -> int:
@@ -37,6 +33,11 @@ def payload_bytes(writes: Iterable[Write]) -> int:
                 if value is not None:
                     total += len(value)
     return total
+
+
+def is_large(write: Write) -> bool:
+    """Whether a write is to be put on its own."""
+    return payload_bytes((write,)) >= LARGE_BYTES
 
 
 def put(connection: apsw.Connection, table: type[Row], values: list[Column]) -> None:
@@ -73,7 +74,7 @@ def read(connection: apsw.Connection, table: type[Row], key: tuple[Column, ...])
     for column in key:
         assert isinstance(column, int), "tables with large values have keys of integers"
         rowid = rowid << INDEX_BITS | column
-    opened = connection.blob_open("main", table.TABLE, VALUES[table][0], rowid, writeable=False)
+    opened = connection.blob_open("main", table.TABLE, LARGE[table], rowid, writeable=False)
     with closing(opened) as blob, small_cache(connection, blob.length()):
         return blob.read()
 

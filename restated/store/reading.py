@@ -3,53 +3,37 @@
 Lives here: Rows, a View over a connection; Snapshot, a read transaction as a `with` block.
 Does not: statements (schema.py); which connection is whose (sqlite.py).
 
-A statement that may meet a large value asks for its size instead, and the value is read apart
-(large.py): whether it is large is known to SQLite from the record's head.
+Where a row has a large value its SELECT tells the size instead, and the value is read apart
+(large.py).
 """
 
 from collections.abc import Iterator
 from itertools import starmap
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import apsw
 
 from restated.core.view import View
-from restated.model.records import Column, Entry, Invocation, Row
+from restated.model.records import Column, Invocation, Row
 from restated.store import large
-from restated.store.schema import SELECT_BY_ID, TABLES
+from restated.store.schema import SELECT_BY_ID, TABLES, TableSql
 
 R = TypeVar("R", bound=Row)
-
-
-def _sparing(table: type[Row], sql: str) -> str:
-    """The same SELECT with the size of a large value in its place."""
-    name = f'"{large.VALUES[table][0]}"'
-    head, _, rest = sql.partition(name)
-    size = f"length({name})"
-    return f"{head}CASE WHEN {size} < {large.LARGE_BYTES} THEN {name} ELSE {size} END{rest}"
-
-
-_GET: Final[dict[type[Row], str]] = {
-    table: _sparing(table, sql.get) if table in large.VALUES else sql.get
-    for table, sql in TABLES.items()
-}
 
 
 class Rows:
     """A View over one connection."""
 
-    __slots__ = ("_entry_scans", "connection")
+    __slots__ = ("connection",)
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self._entry_scans: dict[str, str] = {}  # one for each shape of scan
 
     def get(self, table: type[R], *key: Column) -> R | None:
         """The row with this key, or None."""
-        for columns in self.connection.execute(_GET[table], key):
-            if table in large.VALUES:
-                return self._whole(table, columns)
+        sql = TABLES[table]
+        for columns in self._columns(sql, sql.get, key):
             return table(*columns)
         return None
 
@@ -62,21 +46,30 @@ class Rows:
             bindings = (*bindings, after)
         if limit is not None:
             bindings = (*bindings, limit)
-        sql = TABLES[table].scan(len(prefix), after=after is not None, limited=limit is not None)
-        if table is Entry:
-            sparing = self._entry_scans.get(sql)
-            if sparing is None:
-                sparing = self._entry_scans[sql] = _sparing(table, sql)
-            rows = self.connection.execute(sparing, bindings)
-            return (self._whole(table, columns) for columns in rows)
-        return starmap(table, self.connection.execute(sql, bindings))
+        sql = TABLES[table]
+        scan = sql.scan(len(prefix), after=after is not None, limited=limit is not None)
+        return starmap(table, self._columns(sql, scan, bindings))
 
-    def _whole(self, table: type[R], columns: tuple[Column, ...]) -> R:
-        place = large.VALUES[table][1]
-        if type(columns[place]) is int:
-            value = large.read(self.connection, table, columns[: len(table.KEY)])
-            columns = (*columns[:place], value, *columns[place + 1 :])
-        return table(*columns)
+    def _columns(
+        self, sql: TableSql, select: str, bindings: tuple[Column, ...]
+    ) -> Iterator[tuple[Column, ...]]:
+        rows = self.connection.execute(select, bindings)
+        return rows if sql.large_place is None else self._whole(sql, sql.large_place, rows)
+
+    def _whole(
+        self, sql: TableSql, place: int, rows: Iterator[tuple[Column, ...]]
+    ) -> Iterator[tuple[Column, ...]]:
+        for columns in rows:
+            if type(columns[place]) is int:
+                key = columns[: len(sql.table.KEY)]
+                # Not by a name: who asked must be the only one who holds it.
+                yield (
+                    *columns[:place],
+                    large.read(self.connection, sql.table, key),
+                    *columns[place + 1 :],
+                )
+            else:
+                yield columns
 
     def by_id(self, invocation_id: str) -> Invocation | None:
         """The invocation with this text id, or None."""

@@ -21,8 +21,10 @@ from typing import Final, Literal, Union, get_args, get_origin, get_type_hints
 from restated.model.records import (
     INDEX_BITS,
     ROWS,
+    Entry,
     Invocation,
     Record,
+    Result,
     Row,
     Timer,
 )
@@ -30,6 +32,10 @@ from restated.model.records import (
 APPLICATION_ID: Final = 0x52535444  # "RSTD": tells our files from other SQLite databases
 SCHEMA_VERSION: Final = 4
 DATABASE_NAME: Final = "restated.db"
+
+LARGE_BYTES: Final = 1 << 20
+LARGE: Final[dict[type[Row], str]] = {Entry: "payload", Result: "value"}
+"""Table -> its column whose large values are read and written apart (large.py)."""
 
 _INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 
@@ -172,12 +178,15 @@ def _column_type(hint: object) -> tuple[str, bool]:
 class TableSql:
     """The statements of one table. Bindings are the plain columns, numbered from ?1.
 
+    A SELECT answers with the size of a large value in its place, at `large_place` of the columns.
+
     Scans and clears exist for each length of prefix and are built on first use: the vocabulary is
     bounded by the number of key columns, and APSW caches statements by the identity of their text.
     """
 
     __slots__ = (
-        "_clears", "_scans", "_select", "blobs", "create", "delete", "get", "put", "table",
+        "_clears", "_scans", "_select", "blobs", "create", "delete", "get", "large_place", "put",
+        "table",
     )  # fmt: skip
 
     def __init__(self, table: type[Row]) -> None:
@@ -185,6 +194,7 @@ class TableSql:
         self.create = _create(table)
         self.put = _upsert(table)
         self._select = _select(table)
+        self.large_place = table.__struct_fields__.index(LARGE[table]) if table in LARGE else None
         where = _exact(table)
         self.get = f"{self._select} WHERE {where}"
         self.delete = f'DELETE FROM "{table.TABLE}" WHERE {where}'  # noqa: S608 - own identifiers
@@ -277,6 +287,12 @@ def _select(table: type[Row]) -> str:
         number, index = table.KEY
         columns = f'"position" >> {INDEX_BITS} AS "{number}", "position" & {_INDEX_MASK}'
         columns += f' AS "{index}", {_names(table.__struct_fields__[2:])}'
+    if table in LARGE:
+        name = f'"{LARGE[table]}"'
+        size = f"length({name})"  # known from the record's head
+        columns = columns.replace(
+            name, f"CASE WHEN {size} < {LARGE_BYTES} THEN {name} ELSE {size} END"
+        )
     return f'SELECT {columns} FROM "{table.TABLE}"'  # noqa: S608 - own identifiers
 
 

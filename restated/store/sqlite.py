@@ -261,7 +261,7 @@ class SqliteStore:
             small: list[Write] = []
             while writes:
                 write = writes.popleft()
-                if large.payload_bytes((write,)) < large.LARGE_BYTES:
+                if not large.is_large(write):
                     small.append(write)
                     continue
                 self._apply(small)

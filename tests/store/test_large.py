@@ -12,10 +12,10 @@ from restated.core.effects import Clear, Delete, Put, Write
 from restated.daemon.system import SystemClock, SystemFs
 from restated.model.records import Entry, Failure, Result
 from restated.store import large
-from restated.store.schema import TABLES
+from restated.store.schema import LARGE_BYTES, TABLES
 from restated.store.sqlite import SqliteStore, open_sqlite
 
-SIZES = [large.LARGE_BYTES - 1, large.LARGE_BYTES, large.HUGE_BYTES, large.HUGE_BYTES + 1]
+SIZES = [LARGE_BYTES - 1, LARGE_BYTES, large.HUGE_BYTES, large.HUGE_BYTES + 1]
 
 
 async def opened(path: Path) -> SqliteStore:
@@ -113,7 +113,7 @@ def test_row_is_forgotten_before_sqlite_runs_the_statement(tmp_path: Path) -> No
     connection = apsw.Connection(str(tmp_path / "file"))
     for statement in TABLES[Entry].create:
         connection.execute(statement)
-    value = Tracked(value_of(large.LARGE_BYTES))
+    value = Tracked(value_of(LARGE_BYTES))
     known = weakref.ref(value)
     seen: list[bool] = []
     connection.create_scalar_function("look", lambda *_: seen.append(known() is None), 0)
@@ -125,5 +125,5 @@ def test_row_is_forgotten_before_sqlite_runs_the_statement(tmp_path: Path) -> No
     large.put(connection, Entry, values)
     assert seen == [True]
     assert connection.execute("SELECT payload, name FROM journal").fetchall() == [
-        (value_of(large.LARGE_BYTES), "second")
+        (value_of(LARGE_BYTES), "second")
     ]
