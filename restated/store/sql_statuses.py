@@ -32,16 +32,15 @@ _Statuses = dict[str, frozenset[str]]  # name of a source -> shown statuses that
 
 def narrow(where: exp.Where, scope: Scope) -> None:
     """Add to a filter that no completed row is asked for, where that follows from it."""
-    vocabularies = {
-        source.name: _TABLES[source.table][1] for source in scope.sources if source.table in _TABLES
+    tables = {
+        source.name: _TABLES[source.table] for source in scope.sources if source.table in _TABLES
     }
-    possible = _possible(where.this, {name: frozenset(v) for name, v in vocabularies.items()})
-    for source in scope.sources:
-        shown = possible.get(source.name)
-        if shown is None or source.table not in _TABLES or "completed" in shown:
+    every = {name: frozenset(vocabulary) for name, (_, vocabulary) in tables.items()}
+    for name, shown in _possible(where.this, every).items():
+        if "completed" in shown:
             continue
-        column, vocabulary = _TABLES[source.table]
-        stored = exp.column(column, table=source.name, quoted=True)
+        column, vocabulary = tables[name]
+        stored = exp.column(column, table=name, quoted=True)
         statuses = sorted({vocabulary.get(status, status) for status in shown})
         implied = exp.and_(
             exp.In(this=stored.copy(), expressions=[exp.Literal.string(s) for s in statuses]),
