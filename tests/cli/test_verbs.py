@@ -4,9 +4,7 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,8 @@ import pytest
 
 from restated.cli.main import FAILED, INTERRUPTED, NOT_FOUND, OK, USAGE, main
 from tests.daemon.running import RESTATED, RealDaemon
-from tests.real.waiting import eventually, is_listening
+from tests.real.launched import Services
+from tests.real.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 UNKNOWN = "inv_1kUxJ2cUzZXQ2oszvJhS2wFLtyb3fo3Fn4"
@@ -63,20 +62,15 @@ class Place:
 @pytest.fixture(scope="module")
 def started() -> Iterator[Place]:
     """One daemon for all tests of this file: each uses invocations of its own."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    child = subprocess.Popen([sys.executable, "-m", "tests.real.services", str(port)])
-    try:
-        eventually(lambda: is_listening(port))
-        with tempfile.TemporaryDirectory(prefix="rd-") as path, RealDaemon(Path(path)) as daemon:
-            place = Place(daemon, f"http://127.0.0.1:{port}")
-            admin = f"{daemon.admin}/deployments"
-            httpx.post(admin, json={"uri": place.services}).raise_for_status()
-            yield place
-    finally:
-        child.kill()
-        child.wait()
+    with (
+        Services("tests.real.services", is_quiet=False) as running,
+        tempfile.TemporaryDirectory(prefix="rd-") as path,
+        RealDaemon(Path(path)) as daemon,
+    ):
+        place = Place(daemon, running.uri)
+        admin = f"{daemon.admin}/deployments"
+        httpx.post(admin, json={"uri": place.services}).raise_for_status()
+        yield place
 
 
 @pytest.fixture

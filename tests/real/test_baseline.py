@@ -1,9 +1,6 @@
 """Nothing that is over leaves anything behind: every table returns to where it was."""
 
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +14,8 @@ import pytest
 from restated.model.records import ROWS
 from restated.store.sqlite import doctor
 from tests.daemon.running import RealDaemon
-from tests.real.waiting import eventually, is_listening
+from tests.real.launched import Services
+from tests.real.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -35,18 +33,8 @@ LONG_ENTRIES = 1_500  # more than one event removes
 @pytest.fixture
 def short_lived() -> Iterator[str]:
     """The URI of the services in a process of their own."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.real.short_lived", str(port)], stderr=subprocess.DEVNULL
-    )
-    try:
-        eventually(lambda: is_listening(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
+    with Services("tests.real.short_lived") as running:
+        yield running.uri
 
 
 class Clients:

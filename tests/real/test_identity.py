@@ -1,8 +1,5 @@
 """Request identity against an endpoint of the Python SDK that asks for it."""
 
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +8,7 @@ import pytest
 
 from tests.daemon.running import RealDaemon
 from tests.invoker.test_identity import KEY_ID, key_file
-from tests.real.waiting import eventually, is_listening
+from tests.real.launched import Services
 
 pytestmark = pytest.mark.real
 
@@ -19,16 +16,8 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def guarded() -> Iterator[str]:
     """The URI of services that take requests signed by `KEY_ID` only."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    child = subprocess.Popen([sys.executable, "-m", "tests.real.services", str(port), KEY_ID])
-    try:
-        eventually(lambda: is_listening(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
+    with Services("tests.real.services", KEY_ID, is_quiet=False) as running:
+        yield running.uri
 
 
 @pytest.mark.parametrize("use_http_11", [False, True])

@@ -3,8 +3,6 @@
 Needs the CLI: the environment variable `RESTATE_CLI` names it, or npm installs it.
 """
 
-import shlex
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.daemon.running import clean_environment
+from tests.real.official.cli import Cli
 from tests.real.official.installed import official_cli
 from tests.real.official.sessions import (
     Session,
@@ -27,7 +25,6 @@ from tests.real.official.shop import LONG_MS, Shop, open_shop
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 AGED_S: Final = 11.0  # younger attempts and suspensions are shown without notes
-COMMAND_S: Final = 60
 SESSIONS: Final = recorded()
 RECORDED_SERVICES: Final = "http://127.0.0.1:29480"
 
@@ -36,37 +33,6 @@ RECORDED_SERVICES: Final = "http://127.0.0.1:29480"
 def binary() -> Path:
     """The official CLI."""
     return official_cli()
-
-
-class Cli:
-    """The official CLI at a daemon, with a home of its own."""
-
-    def __init__(self, binary: Path, admin: str, home: Path) -> None:
-        self._binary = binary
-        self._home = home
-        self._environment = clean_environment() | {
-            "HOME": str(home), "RESTATE_ADMIN_URL": admin, "DO_NOT_TRACK": "1", "NO_COLOR": "1",
-        }  # fmt: skip
-
-    def run(self, command: str, **variables: str) -> Session:
-        """Run a command line."""
-        done = subprocess.run(
-            [str(self._binary), *shlex.split(command)],
-            env=self._environment | variables,
-            cwd=self._home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
-        return Session(command, done.returncode, done.stdout, done.stderr)
-
-    def out(self, command: str, **variables: str) -> str:
-        """What a command that succeeds prints."""
-        done = self.run(command, **variables)
-        assert done.exit == 0, done.stdout + done.stderr
-        return done.stdout
 
 
 class Replay:

@@ -13,9 +13,10 @@ from typing import Final
 import pytest
 
 from tests.daemon.running import RealDaemon
+from tests.real.launched import Services
 from tests.real.official.installed import official_cli
 from tests.real.official.sessions import comparable
-from tests.real.official.trials import Player, Step, recorded_trials, ticket_services
+from tests.real.official.trials import Player, Step, recorded_trials
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 TRIALS: Final = {trial.name: trial for trial in recorded_trials()}
@@ -38,12 +39,12 @@ def _played(binary: Path, name: str) -> list[Step]:
     """All steps of a trial, played against a daemon of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="rd-") as path,
-        ticket_services() as services,
+        Services("tests.real.official.tickets") as tickets,
         RealDaemon(Path(path)) as daemon,
     ):
         home = Path(path) / "home"
         home.mkdir()
-        player = Player(binary, daemon.admin, daemon.ingress, services, home)
+        player = Player(binary, daemon.admin, daemon.ingress, tickets.uri, home)
         played: list[Step] = []
         with suppress(AssertionError):  # what is not reached fails below, and is not tried again
             for step in TRIALS[name].steps:

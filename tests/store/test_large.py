@@ -9,17 +9,13 @@ import pytest
 import trio
 
 from restated.core.effects import Clear, Delete, Put, Write
-from restated.daemon.system import SystemClock, SystemFs
 from restated.model.records import Entry, Failure, Result
 from restated.store import large
 from restated.store.schema import LARGE_BYTES, TABLES
-from restated.store.sqlite import SqliteStore, open_sqlite
+from restated.store.sqlite import SqliteStore
+from tests.store.opening import on_files, on_path
 
 SIZES = [LARGE_BYTES - 1, LARGE_BYTES, large.HUGE_BYTES, large.HUGE_BYTES + 1]
-
-
-async def opened(path: Path) -> SqliteStore:
-    return await open_sqlite(path, clock=SystemClock(), fs=SystemFs())
 
 
 def value_of(size: int) -> bytes:
@@ -40,18 +36,16 @@ def test_large_values_are_read_as_they_were_written(tmp_path: Path, size: int) -
     result = Result(7, payload)
 
     async def run() -> None:
-        store = await opened(tmp_path)
-        await store.commit([Put(entries[0]), Put(entries[1]), Put(result), Put(entries[2])])
-        assert store.get(Entry, 7, 1) == entries[1]
-        assert store.get(Result, 7) == result
-        assert list(store.scan(Entry, 7)) == entries
-        with store.snapshot() as view:
-            assert list(view.scan(Entry, 7, after=0, limit=1)) == entries[1:2]
-        await store.aclose()
-        again = await opened(tmp_path)
-        assert list(again.scan(Entry, 7)) == entries
-        assert again.get(Result, 7) == result
-        await again.aclose()
+        async with on_files(tmp_path) as store:
+            await store.commit([Put(entries[0]), Put(entries[1]), Put(result), Put(entries[2])])
+            assert store.get(Entry, 7, 1) == entries[1]
+            assert store.get(Result, 7) == result
+            assert list(store.scan(Entry, 7)) == entries
+            with store.snapshot() as view:
+                assert list(view.scan(Entry, 7, after=0, limit=1)) == entries[1:2]
+        async with on_files(tmp_path) as again:
+            assert list(again.scan(Entry, 7)) == entries
+            assert again.get(Result, 7) == result
 
     trio.run(run)
 
@@ -72,12 +66,11 @@ def test_large_rows_replace_and_are_replaced(tmp_path: Path) -> None:
     ]
 
     async def run() -> list[tuple[Result | None, list[Entry]]]:
-        store = await opened(tmp_path)
         seen = []
-        for batch in batches:
-            await store.commit(batch)
-            seen.append((store.get(Result, 1), list(store.scan(Entry, 1))))
-        await store.aclose()
+        async with on_files(tmp_path) as store:
+            for batch in batches:
+                await store.commit(batch)
+                seen.append((store.get(Result, 1), list(store.scan(Entry, 1))))
         return seen
 
     assert trio.run(run) == [
@@ -92,16 +85,14 @@ def test_cache_is_as_large_as_before_behind_a_huge_value(tmp_path: Path) -> None
     """M3: the small cache is for the one read or commit only."""
     huge = value_of(large.HUGE_BYTES)
 
-    async def run() -> None:
-        store = await opened(tmp_path)
+    async def check(store: SqliteStore) -> None:
         connection = store._writer.connection
         before = connection.pragma("cache_size")
         await store.commit([Put(Entry(1, 0, 1, huge, 1))])
         store.get(Entry, 1, 0)
         assert connection.pragma("cache_size") == before
-        await store.aclose()
 
-    trio.run(run)
+    on_path(tmp_path, check)
 
 
 class Tracked(bytearray):

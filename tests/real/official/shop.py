@@ -1,12 +1,9 @@
 """A daemon in the state that the recorded sessions began in.
 
-Lives here: `Shop`, the ticket services and a daemon; `opened`, which brings both into that state.
+Lives here: `Shop`, the ticket services and a daemon; `open_shop`, which brings both into that state.
 Does not: what the CLI says about it (sessions.py).
 """
 
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +12,8 @@ from typing import Any
 import httpx
 
 from tests.daemon.running import RealDaemon
-from tests.real.waiting import eventually, is_listening
+from tests.real.launched import Services
+from tests.real.waiting import eventually
 
 BRIEF_MS = 100
 LONG_MS = 600_000
@@ -26,24 +24,15 @@ class Shop:
     """The services, the daemon, and what a client and an operator do."""
 
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            port = held.getsockname()[1]
-        self.services = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "tests.real.official.tickets", str(port)]
-        self._child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self._services = Services("tests.real.official.tickets")
+        self.services = self._services.uri
         try:
-            eventually(lambda: is_listening(port))
             self.daemon = RealDaemon(directory)
         except BaseException:
-            self._end_services()
+            self._services.kill()
             raise
         self._http = httpx.Client(timeout=30, trust_env=False)
         self._keys = 0
-
-    def _end_services(self) -> None:
-        self._child.kill()
-        self._child.wait()
 
     def __enter__(self) -> "Shop":
         return self
@@ -58,7 +47,7 @@ class Shop:
             print(self.daemon.log()[-20_000:])
         self._http.close()
         self.daemon.close()
-        self._end_services()
+        self._services.kill()
 
     def admin(self, method: str, path: str, body: object = None) -> Any:
         """The answer of the admin API; an error is the test's."""

@@ -8,14 +8,9 @@ server and writes what it prints into the recording.
 """
 
 import re
-import shlex
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +18,11 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from tests.daemon.running import clean_environment
-from tests.real.waiting import eventually, is_listening
+from tests.real.launched import Services
+from tests.real.official.cli import Cli
+from tests.real.waiting import eventually
 
 TRIALS_PATH: Final = Path(__file__).parents[2] / "data" / "cli_trials.json"
-COMMAND_S: Final = 60
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,35 +62,16 @@ def recorded_trials() -> list[Trial]:
     return msgspec.json.decode(TRIALS_PATH.read_bytes(), type=list[Trial])
 
 
-@contextmanager
-def ticket_services() -> Iterator[str]:
-    """The ticket services in a process of their own: their address."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    command = [sys.executable, "-m", "tests.real.official.tickets", str(port)]
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        eventually(lambda: is_listening(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
-
-
 class Player:
     """Plays the steps of a trial with the official CLI against one server."""
 
-    def __init__(self, cli: Path, admin: str, ingress: str, services: str, home: Path) -> None:
-        self._cli = cli
+    def __init__(self, binary: Path, admin: str, ingress: str, services: str, home: Path) -> None:
+        self._cli = Cli(binary, admin, home)
         self._home = home
         self._admin, self._ingress = admin, ingress
         self._http = httpx.Client(timeout=30, trust_env=False)
         self._names = {"services": services, "home": str(home), "admin": admin, "ingress": ingress}
         self._counts: dict[str, int] = {}
-        self._environment = clean_environment() | {
-            "HOME": str(home), "RESTATE_ADMIN_URL": admin, "DO_NOT_TRACK": "1", "NO_COLOR": "1",
-        }  # fmt: skip
 
     def play(self, step: Step) -> Step:
         """Do it: the step with its outcome, in which names stand for what they name."""
@@ -137,23 +113,14 @@ class Player:
             editor.write_text(f"#!/bin/sh\n{step.editor}\n")
             editor.chmod(0o700)
             variables = {"EDITOR": str(editor), "VISUAL": str(editor)}
-        words = [self._translated(word) for word in shlex.split(step.run)]
-        done = subprocess.run(
-            [str(self._cli), *words],
-            env=self._environment | variables,
-            cwd=self._home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
-        if words[0] == "-y":  # only what is confirmed makes something new
+        done = self._cli.run(self._translated(step.run), **variables)
+        if step.run.startswith("-y "):  # only what is confirmed makes something new
             self._name_the_new()
         return msgspec.structs.replace(
             step,
-            exit=done.returncode,
-            stdout=self._named(done.stdout.decode()),
-            stderr=self._named(done.stderr.decode()),
+            exit=done.exit,
+            stdout=self._named(done.stdout),
+            stderr=self._named(done.stderr),
         )
 
     def _name_the_new(self) -> None:
@@ -164,8 +131,8 @@ class Player:
                     self._counts[kind] = self._counts.get(kind, 0) + 1
                     self._names[f"{kind[:-1]}-{self._counts[kind]}"] = one["id"]
 
-    def _translated(self, word: str) -> str:
-        return re.sub(r"<([\w-]+)>", lambda found: self._names.get(found[1], found[0]), word)
+    def _translated(self, command: str) -> str:
+        return re.sub(r"<([\w-]+)>", lambda found: self._names.get(found[1], found[0]), command)
 
     def _named(self, text: str) -> str:
         for name, value in sorted(self._names.items(), key=lambda item: -len(item[1])):
@@ -174,12 +141,12 @@ class Player:
         return text.replace(address, "<services>")
 
 
-def record(cli: Path, admin: str, ingress: str, name: str) -> None:
+def record(binary: Path, admin: str, ingress: str, name: str) -> None:
     """Play one trial against a fresh server and keep what is printed."""
     trials = recorded_trials()
     number = [trial.name for trial in trials].index(name)
-    with tempfile.TemporaryDirectory() as home, ticket_services() as services:
-        player = Player(cli, admin, ingress, services, Path(home))
+    with tempfile.TemporaryDirectory() as home, Services("tests.real.official.tickets") as tickets:
+        player = Player(binary, admin, ingress, tickets.uri, Path(home))
         steps = [player.play(step) for step in trials[number].steps]
     trials[number] = Trial(name, steps)
     TRIALS_PATH.write_bytes(msgspec.json.format(msgspec.json.encode(trials), indent=1) + b"\n")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.real.scenarios.raw_endpoint import RawEndpoint
-from tests.real.scenarios.world import Services, World
+from tests.real.scenarios.world import World, services
 from tests.real.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -139,7 +139,7 @@ def test_running_invocations_stay_on_their_version(world: World) -> None:
     assert world.call("Ver/old").json() == "v1"
     running = world.sent("Ver/waitwho", {"id": "ver", "ms": 1_000})
     assert world.until_noted("waitwho", "ver") == "v1"
-    second = Services(world.notes.path, version=2)
+    second = services(world.notes.path, version=2)
     try:
         assert world.register(second.uri).status_code == 201
         assert world.call("Ver/who").json() == "v2"

@@ -1,8 +1,5 @@
 """A daemon, the services of the scenarios, and a client's view of both."""
 
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,35 +7,16 @@ from typing import Any
 import httpx
 
 from tests.daemon.running import RealDaemon
+from tests.real.launched import Services
 from tests.real.scenarios.notes import Notes
-from tests.real.waiting import eventually, is_listening
+from tests.real.waiting import eventually
 
 ANSWER_S = 30.0
 
 
-class Services:
-    """The process of `services.py`; it keeps its port when it is started again."""
-
-    def __init__(self, notes_path: Path, version: int = 1) -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            self._port = int(held.getsockname()[1])
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self._command = [
-            sys.executable, "-m", "tests.real.scenarios.services",
-            str(self._port), str(notes_path), str(version),
-        ]  # fmt: skip
-        self.start()
-
-    def start(self) -> None:
-        """Run it; returns when it listens."""
-        self._child = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
-        eventually(lambda: is_listening(self._port))
-
-    def kill(self) -> None:
-        """SIGKILL and wait. Idempotent."""
-        self._child.kill()
-        self._child.wait()
+def services(notes_path: Path, version: int = 1) -> Services:
+    """The process of `services.py`."""
+    return Services("tests.real.scenarios.services", str(notes_path), str(version))
 
 
 class World:
@@ -47,7 +25,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.notes = Notes(directory / "notes")
-        self.services = Services(directory / "notes")
+        self.services = services(directory / "notes")
         try:
             self.daemon = RealDaemon(directory)
         except BaseException:
