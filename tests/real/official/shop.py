@@ -1,6 +1,6 @@
 """A daemon in the state that the recorded sessions began in.
 
-Lives here: `Shop`, the ticket services and a daemon; `open_shop`, which brings both into that state.
+Lives here: `Shop`, the ticket services and a daemon; `open_shop` brings both into that state.
 Does not: what the CLI says about it (sessions.py).
 """
 
