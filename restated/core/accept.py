@@ -9,7 +9,14 @@ a key, the others wait in order; C44, C50 an id that belongs to another target i
 
 from msgspec.structs import replace
 
-from restated.core.effects import Accepted, ArmTimer, Refused, Reply, StartAttempt
+from restated.core.effects import (
+    PAYLOAD_BYTES_MAX,
+    Accepted,
+    ArmTimer,
+    Refused,
+    Reply,
+    StartAttempt,
+)
 from restated.core.events import Complete, Invoke
 from restated.core.removal import remove, remove_workflow
 from restated.core.view import Step, next_number
@@ -144,7 +151,8 @@ def _create(step: Step, event: Invoke) -> Reply:
         invocation = replace(invocation, has_waiters=1)
     step.changed(invocation, "accepted")
     if event.scheduled_for_ms is None:
-        start_or_enqueue(step, invocation, (entry,))
+        known = (entry,) if len(entry.payload) < PAYLOAD_BYTES_MAX else ()
+        start_or_enqueue(step, invocation, known)
         return Accepted(event.id, is_new=True)
     at_ms = min(event.scheduled_for_ms, TIME_MS_MAX)
     step.put(replace(invocation, scheduled_for_ms=at_ms))

@@ -5,7 +5,7 @@ Lives here: what is written (Put, Delete, Clear), what must happen outside after
 Does not: how it happens (engine/dispatch.py routes effects to rooms).
 """
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from restated.model.errors import ErrorCode
 from restated.model.records import (
@@ -51,6 +51,10 @@ class Effect(Record):
     """Something outside the store that is due once the commit is durable."""
 
 
+PAYLOAD_BYTES_MAX: Final = 1 << 20
+"""Of an entry in an effect. A larger one is read again, not held while it is being stored (M3)."""
+
+
 class StartAttempt(Effect):
     """Begin attempt `invocation.attempt`. `entries` is the whole journal where it is known."""
 
@@ -75,13 +79,16 @@ class AckCommand(Effect):
 
 
 class PushNotification(Effect):
-    """A stored notification for the live attempt, `index` its place in the journal."""
+    """A stored notification for the live attempt, `index` its place in the journal.
+
+    `payload` is None when it is large: it is read from there.
+    """
 
     number: int
     attempt: int
     index: int
     type: int
-    payload: bytes
+    payload: bytes | None
 
 
 class Settled(Effect):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from restated.core.effects import PushNotification
+from restated.core.effects import PAYLOAD_BYTES_MAX, PushNotification
 from restated.core.events import Result
 from restated.core.view import Step
 from restated.model.records import (
@@ -66,7 +66,8 @@ def notify(step: Step, invocation: Invocation, type_code: int, payload: bytes) -
     index = invocation.journal_length
     changed = append(step, invocation, type_code, payload)
     if changed.status == "invoked":
-        step.emit(PushNotification(changed.number, changed.attempt, index, type_code, payload))
+        told = payload if len(payload) < PAYLOAD_BYTES_MAX else None
+        step.emit(PushNotification(changed.number, changed.attempt, index, type_code, told))
     return changed
 
 

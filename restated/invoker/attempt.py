@@ -12,7 +12,7 @@ or of the one sweeper that looks at deadlines.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Literal
 
 from restated.core.effects import Ignored, Refused, Reply
@@ -26,13 +26,11 @@ from restated.core.events import (
     DeploymentPinned,
     RunProposed,
 )
-from restated.engine.catalog import LiveCatalog
-from restated.engine.writer import Writer
 from restated.invoker.answer import duration_text, header_of, problem_of, retry_after_ms
 from restated.invoker.checks import ProtocolViolationError
 from restated.invoker.children import CHILD_COMMANDS, child_of, peer_of
 from restated.invoker.choice import CONTENT_TYPES, Choice, request_for
-from restated.invoker.pool import MEMORY_RETRY_MS, NO_MEMORY, Intake, PayloadPool
+from restated.invoker.pool import MEMORY_RETRY_MS, NO_MEMORY, Intake
 from restated.invoker.session import (
     Behavior,
     CommandSent,
@@ -41,13 +39,14 @@ from restated.invoker.session import (
     Session,
     SessionEvent,
     Suspended,
+    frame_header,
 )
+from restated.invoker.surroundings import Surroundings
 from restated.invoker.transport import Exchange, Transport, TransportError
 from restated.model.errors import AttemptCode
-from restated.model.records import AttemptError, Completion, Invocation
+from restated.model.records import AttemptError, Completion, Entry, Invocation
 from restated.protocol import service_protocol_pb2 as pb
-from restated.seams import Clock, Rng
-from restated.store.store import Store, StoreFailedError
+from restated.store.store import StoreFailedError
 
 EVENTS_UNSETTLED_MAX: Final = 64
 BYTES_UNSETTLED_MAX: Final = 1024 * 1024
@@ -60,25 +59,6 @@ timeout fired, the outcome is posted after the drain. closed: nothing more comes
 """
 
 log = logging.getLogger("restated.invoker")
-
-
-class Surroundings:
-    """What all attempts of one invoker share. The callbacks must not raise."""
-
-    __slots__ = ("arm", "catalog", "clock", "closed", "failed", "pool", "rng", "store", "writer")
-
-    def __init__(
-        self, writer: Writer, catalog: LiveCatalog, store: Store, clock: Clock, rng: Rng
-    ) -> None:
-        self.writer = writer
-        self.catalog = catalog
-        self.store = store
-        self.clock = clock
-        self.rng = rng
-        self.arm: Callable[[float], None] = _ignore  # a deadline (monotonic ms) became earlier
-        self.closed: Callable[[Attempt], None] = _ignore  # its place is free
-        self.failed: Callable[[Attempt, AttemptError], None] = _ignore_failure
-        self.pool = PayloadPool()
 
 
 class Attempt:
@@ -134,9 +114,17 @@ class Attempt:
         """A command that asked for an ack is stored."""
         self._send(self.session.acknowledge(command_index))
 
-    def push(self, index: int, type_code: int, payload: bytes) -> None:
-        """A notification is stored."""
-        self._send(self.session.notify(index, type_code, payload))
+    def push(self, index: int, type_code: int, payload: bytes | None) -> None:
+        """A notification is stored; None for one that is to be read from there."""
+        if payload is None and not self.session.awaits_acks:
+            if index >= self.session.known_entries and self._may_send:
+                assert self._exchange is not None
+                self._touch()
+                self._exchange.send_lazily(self._read_out(index, type_code))
+            return
+        payload = self._stored(index) if payload is None else payload
+        if payload is not None:
+            self._send(self.session.notify(index, type_code, payload))
 
     def stop(self, how: Literal["half_close", "abort"]) -> None:
         """`half_close`: ask it to suspend; `abort`: the core has forgotten it."""
@@ -464,9 +452,29 @@ class Attempt:
     # -- to the service, and time
 
     def _send(self, data: bytes) -> None:
-        if data and self.phase == "live" and not self._half_closed and self._exchange is not None:
+        if data and self._may_send:
+            assert self._exchange is not None
             self._touch()
             self._exchange.send(data)
+
+    @property
+    def _may_send(self) -> bool:
+        return self.phase == "live" and not self._half_closed and self._exchange is not None
+
+    def _read_out(self, index: int, type_code: int) -> Iterator[bytes]:
+        """A large notification, read when its turn comes: a peer that stalls pins one (M4)."""
+        payload = self._stored(index)
+        if payload is not None:
+            self.hold(len(payload))
+            yield frame_header(type_code, len(payload))
+            yield payload
+            self.hold(0)
+
+    def _stored(self, index: int) -> bytes | None:
+        """The body of an entry; None when the journal went with the invocation meanwhile."""
+        with self._around.store.snapshot() as view:
+            entry = view.get(Entry, self.number, index)
+        return None if entry is None else entry.payload
 
     def _half_close(self) -> None:
         self._half_closed = True
@@ -487,11 +495,3 @@ class Attempt:
     @property
     def _id(self) -> str:
         return self.invocation.id
-
-
-def _ignore(_: object) -> None:
-    """Callback of surroundings that nobody has filled in."""
-
-
-def _ignore_failure(_: Attempt, __: AttemptError) -> None:
-    """Callback of surroundings that nobody has filled in."""

@@ -61,7 +61,7 @@ class Http1Exchange:
         self._receiver: Receiver | None = receiver
         self._limits = limits
         self._has_body = has_body
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | Iterator[bytes]] = deque()
         self._is_ended = not streams
         self._is_sent = False
         self._unconsumed = 0
@@ -76,6 +76,12 @@ class Http1Exchange:
         """See Exchange; dropped once our side has ended or the exchange is over."""
         if data and not self._is_ended and not self.is_closed:
             self._queue.append(data)
+            self._wake.set()
+
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """See Exchange; dropped once our side has ended or the exchange is over."""
+        if not self._is_ended and not self.is_closed:
+            self._queue.append(pieces)
             self._wake.set()
 
     def end(self) -> None:
@@ -162,7 +168,11 @@ class Http1Exchange:
                 self._body = _NOTHING
                 if not self._queue:
                     break
-                piece = self._queue.popleft()
+                queued = self._queue.popleft()
+                if not isinstance(queued, bytes):
+                    self._body = queued
+                    continue
+                piece = queued
             if piece and self._has_body:
                 chunks += (b"%x\r\n" % len(piece), piece, b"\r\n")
                 size += len(piece)

@@ -89,7 +89,7 @@ class Http2Exchange:
         self.owed = 0  # given back, and not yet announced to the peer
         self._body: Iterator[bytes] | None = body
         self._head: bytes | memoryview | None = None
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | Iterator[bytes]] = deque()
 
     # -- the Exchange protocol
 
@@ -98,6 +98,14 @@ class Http2Exchange:
         if self.ends or self.is_closed or not data:
             return
         self._queue.append(data)
+        if self.carrier is not None:
+            self.carrier.mark(self)
+
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """Queue bytes that are made when their turn comes; dropped like those of `send`."""
+        if self.ends or self.is_closed:
+            return
+        self._queue.append(pieces)
         if self.carrier is not None:
             self.carrier.mark(self)
 
@@ -143,17 +151,21 @@ class Http2Exchange:
         """Whether there are bytes to send now; pulls at most one piece from the body."""
         if self._head is not None:
             return True
-        while self._body is not None:
-            piece = next(self._body, None)
-            if piece is None:
-                self._body = None
-            elif piece:
-                self._head = piece
+        while True:
+            while self._body is not None:
+                piece = next(self._body, None)
+                if piece is None:
+                    self._body = None
+                elif piece:
+                    self._head = piece
+                    return True
+            if not self._queue:
+                return False
+            queued = self._queue.popleft()
+            if isinstance(queued, bytes):
+                self._head = queued
                 return True
-        if self._queue:
-            self._head = self._queue.popleft()
-            return True
-        return False
+            self._body = queued
 
     def take(self, budget: int, into: list[bytes | memoryview]) -> int:
         """Append at most `budget` bytes to `into`; returns how many."""

@@ -17,10 +17,11 @@ from restated.core.effects import AckCommand, PushNotification, StartAttempt, St
 from restated.core.events import AttemptEnded, AttemptFailed, AttemptYielded
 from restated.engine.catalog import LiveCatalog
 from restated.engine.writer import Writer
-from restated.invoker.attempt import FOREVER, Attempt, Surroundings
+from restated.invoker.attempt import FOREVER, Attempt
 from restated.invoker.choice import Choice, NoChoiceError, ProtocolVersionMax, choose
 from restated.invoker.pool import PAYLOAD_POOL_BYTES, PayloadPool
 from restated.invoker.replay import Pages, read_page, read_state
+from restated.invoker.surroundings import Surroundings
 from restated.invoker.transport import Transport
 from restated.model.errors import AttemptCode
 from restated.model.records import AttemptError, Entry, Invocation, Record, RetryPolicy

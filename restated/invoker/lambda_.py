@@ -144,6 +144,9 @@ class _LambdaExchange:
     def send(self, data: bytes) -> None:
         """See Exchange; a function is told nothing behind its request."""
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """See Exchange; a function is told nothing behind its request."""
+
     def end(self) -> None:
         """See Exchange; the request is complete already."""
 

@@ -87,6 +87,9 @@ class _Refused:
     def send(self, data: bytes) -> None:
         """See Exchange."""
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """See Exchange."""
+
     def end(self) -> None:
         """See Exchange."""
 

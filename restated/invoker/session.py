@@ -28,10 +28,13 @@ from restated.model.records import AttemptError, Await, Entry, Invocation, Outco
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from restated.protocol.failures import FAILURE_CODE_MAX, UNKNOWN_CODE, failure_of
+from restated.protocol.spliced import LARGE_BYTES, hollow, inside
 from restated.protocol.wire import Frame, FrameDecoder, MessageTooLargeError, frame
 
 CHUNK_BYTES: Final = 64 * 1024  # small entries are joined up to this; larger ones are not copied
 RETRY_AFTER_MS_MAX: Final = 1 << 62  # so that now plus it still fits a stored integer
+LARGE_VALUES: Final = {messages.OUTPUT_COMMAND: (14, 1), messages.PROPOSE_RUN_COMPLETION: (14,)}
+"""Message -> the fields around its value, which is left out of the decoded body when large."""
 FUTURE_SINCE: Final = 7  # protocol version from which suspensions carry a tree
 
 Behavior = Literal["retry", "pause", "fail"]
@@ -174,6 +177,11 @@ class Session:
                 return frame(messages.PROPOSE_RUN_COMPLETION_ACK, ack.SerializeToString())
         return frame(type_code, payload)
 
+    @property
+    def awaits_acks(self) -> bool:
+        """Whether `notify` must see what a run gave, to tell it from others."""
+        return bool(self._ack_runs)
+
     # -- from the service
 
     @property
@@ -222,7 +230,7 @@ class Session:
         if row is not None and row.sender == "server":
             raise ProtocolViolationError(f"received unexpected message: {row.full_name}")
         try:
-            body = messages.decode(type_code, message.body)
+            body = messages.decode(type_code, _without_large_value(message))
         except messages.AwaitTooDeepError as error:
             raise ProtocolViolationError(
                 str(error), AttemptCode.AWAIT_TOO_DEEP, behavior="pause"
@@ -231,7 +239,9 @@ class Session:
             raise ProtocolViolationError(str(error)) from error
         if row is not None and row.kind == "command":
             return self._on_command(message, body)
-        return self._on_core(message, body)
+        if isinstance(body, pb.ProposeRunCompletionMessage):
+            return self._on_proposal(message, body)
+        return self._on_core(body)
 
     def _on_command(self, message: Frame, body: Body) -> CommandSent:
         type_code = message.type
@@ -252,10 +262,8 @@ class Session:
         self.command_index = index + 1
         return CommandSent(type_code, message.body, body, message.requested_ack, index)
 
-    def _on_core(self, message: Frame, body: Body) -> SessionEvent | None:
+    def _on_core(self, body: Body) -> SessionEvent | None:
         match body:
-            case pb.ProposeRunCompletionMessage():
-                return self._on_proposal(body, ack=message.requested_ack)
             case pb.AwaitingOnMessage():
                 return None  # says what is awaited while the attempt goes on; nothing depends on it
             case pb.EndMessage():
@@ -271,7 +279,7 @@ class Session:
                 return _on_error(body)
         raise AssertionError(f"no branch for {type(body).__name__}")
 
-    def _on_proposal(self, body: pb.ProposeRunCompletionMessage, *, ack: bool) -> RunResult:
+    def _on_proposal(self, message: Frame, body: pb.ProposeRunCompletionMessage) -> RunResult:
         completion_id = body.result_completion_id
         is_declared = completion_id in self._open_runs
         if not is_declared and completion_id in self._completion_ids:
@@ -280,10 +288,12 @@ class Session:
             )
         self._open_runs.discard(completion_id)
         self._completion_ids.add(completion_id)  # a second proposal for it is refused
-        if ack and self.protocol_version >= FUTURE_SINCE:
+        if message.requested_ack and self.protocol_version >= FUTURE_SINCE:
             self._ack_runs.add(completion_id)
-        result = failure_of(body.failure) if body.HasField("failure") else body.value
-        return RunResult(completion_id, result, is_declared)
+        if body.HasField("failure"):
+            return RunResult(completion_id, failure_of(body.failure), is_declared)
+        value = body.value or inside(message.body, LARGE_VALUES[message.type]) or b""
+        return RunResult(completion_id, value, is_declared)
 
     def _on_suspension(self, body: pb.SuspensionMessage) -> Suspended:
         is_tree = self.protocol_version >= FUTURE_SINCE
@@ -300,6 +310,15 @@ class Session:
     def _finish(self) -> None:
         self.is_over = True
         self._frames.clear()
+
+
+def _without_large_value(message: Frame) -> bytes:
+    """What protobuf is to read: it would keep two more copies of a large value meanwhile (M3)."""
+    body = message.body
+    if len(body) < LARGE_BYTES or message.type not in LARGE_VALUES:
+        return body
+    rest = hollow(body, LARGE_VALUES[message.type])
+    return body if rest is None else rest
 
 
 def frame_header(type_code: int, body_bytes: int) -> bytes:

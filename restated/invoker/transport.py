@@ -93,6 +93,10 @@ class Exchange(Protocol):
         """Queue bytes behind everything queued before; sent as the peer's window allows."""
         ...
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """Queue bytes that are made when their turn comes."""
+        ...
+
     def end(self) -> None:
         """Half-close: no more bytes of ours. Idempotent."""
         ...

@@ -30,6 +30,9 @@ class Silent:
     def send(self, data: bytes) -> None:
         """See Exchange."""
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """See Exchange."""
+
     def end(self) -> None:
         """See Exchange."""
 

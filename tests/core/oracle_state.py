@@ -116,7 +116,7 @@ class Expected:
     started: list[tuple[int, int]] = field(default_factory=list)
     stopped: list[tuple[int, int, str]] = field(default_factory=list)
     acknowledged: list[tuple[int, int, int]] = field(default_factory=list)
-    pushed: list[tuple[int, int, int, int, bytes]] = field(default_factory=list)
+    pushed: list[tuple[int, int, int, int, bytes | None]] = field(default_factory=list)
     settled: list[tuple[str, Outcome]] = field(default_factory=list)
 
 

@@ -14,7 +14,7 @@ def pushed(world: StepWorld) -> list[tuple[int, int, pb.NotificationMessage]]:
     return [
         (effect.index, effect.type, pb.NotificationMessage.FromString(effect.payload))
         for effect in world.effects
-        if isinstance(effect, PushNotification)
+        if isinstance(effect, PushNotification) and effect.payload is not None
     ]
 
 

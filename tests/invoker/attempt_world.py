@@ -10,8 +10,9 @@ from restated.core.events import (
 )
 from restated.engine.catalog import LiveCatalog
 from restated.engine.writer import Then
-from restated.invoker.attempt import Attempt, Phase, Surroundings
+from restated.invoker.attempt import Attempt, Phase
 from restated.invoker.choice import choose
+from restated.invoker.surroundings import Surroundings
 from restated.model.records import Invocation
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb

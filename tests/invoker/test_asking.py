@@ -42,6 +42,9 @@ class Scripted:
     def send(self, data: bytes) -> None:
         """Nobody does."""
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        """Nobody does."""
+
     def end(self) -> None:
         """Nobody does."""
 

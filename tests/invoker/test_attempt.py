@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from restated.core.effects import Ignored, Refused
+from restated.core.effects import Ignored, Put, Refused
 from restated.core.events import (
     AttemptEnded,
     AttemptFailed,
@@ -19,11 +19,11 @@ from restated.invoker.attempt import DRAIN_MS, Attempt
 from restated.invoker.choice import choose
 from restated.invoker.transport import TransportError
 from restated.model.errors import ErrorCode
-from restated.model.records import Await, Completion
+from restated.model.records import Await, Completion, Entry
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from tests.invoker.attempt_world import AttemptWorld, sleep
-from tests.invoker.messages_of import END, OUTPUT, invocation, message
+from tests.invoker.messages_of import END, NOW_MS, OUTPUT, invocation, message
 from tests.invoker.world import seed
 from tests.sim.sdk import FakeSdk, Peer
 
@@ -314,6 +314,52 @@ def test_nothing_is_sent_behind_the_half_close() -> None:
     world.attempt.push(1, messages.SLEEP_COMPLETION, payload)
     world.deliver()
     assert [received.type for received in world.peer.received] == [messages.START]
+
+
+def stored_run(world: AttemptWorld, index: int) -> bytes:
+    """The body of a run's large completion that is the entry `index`."""
+    message = pb.NotificationMessage(completion_id=1, value=pb.Value(content=bytes(1 << 20)))
+    payload = message.SerializeToString()
+    world.store.apply([Put(Entry(1, index, messages.RUN_COMPLETION, payload, NOW_MS))])
+    return payload
+
+
+def test_a_large_notification_is_read_when_its_turn_comes() -> None:
+    """M3, M4: what is not sent yet is not in memory; what follows it stays behind it."""
+    world = AttemptWorld()
+    payload = stored_run(world, 1)
+    world.attempt.push(0, messages.RUN_COMPLETION, None)  # was replayed
+    world.attempt.push(1, messages.RUN_COMPLETION, None)
+    world.attempt.acknowledge(1)
+    assert world.around.pool.held_bytes == 0
+    world.deliver()
+    received = [(one.type, one.body) for one in world.peer.received[1:]]
+    assert received[0] == (messages.RUN_COMPLETION, payload)
+    assert [type_code for type_code, _ in received] == [
+        messages.RUN_COMPLETION, messages.COMMAND_ACK,
+    ]  # fmt: skip
+    assert world.around.pool.held_bytes == 0
+
+
+def test_a_large_notification_whose_journal_is_gone_is_not_sent() -> None:
+    """Killed and purged by an event of the same batch: the attempt is about to be aborted."""
+    world = AttemptWorld()
+    world.attempt.push(1, messages.RUN_COMPLETION, None)
+    world.deliver()
+    assert [received.type for received in world.peer.received] == [messages.START]
+
+
+def test_a_large_result_that_asked_for_it_gets_the_ack_only() -> None:
+    """service-protocol.md 3.6."""
+    world = AttemptWorld(invocation(protocol_version=7, deployment_id="dp_1"))
+    stored_run(world, 2)
+    run = message(messages.RUN_COMMAND, pb.RunCommandMessage(result_completion_id=1))
+    proposal = pb.ProposeRunCompletionMessage(result_completion_id=1, value=b"r")
+    world.answer(run + message(messages.PROPOSE_RUN_COMPLETION, proposal, ack=True))
+    world.attempt.push(2, messages.RUN_COMPLETION, None)
+    world.deliver()
+    types = [received.type for received in world.peer.received]
+    assert types == [messages.START, messages.PROPOSE_RUN_COMPLETION_ACK]
 
 
 # -- timeouts

@@ -63,6 +63,9 @@ class Script:
     def send(self, data: bytes) -> None:
         raise AssertionError(data)
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        raise AssertionError(pieces)
+
     def end(self) -> None:
         raise AssertionError
 

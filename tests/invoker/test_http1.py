@@ -85,7 +85,7 @@ def test_a_get_has_no_body() -> None:
 
 
 def test_bytes_may_follow_until_the_request_is_ended() -> None:
-    """Exchange.send and end; an answer may come in between."""
+    """Exchange.send, send_lazily and end; an answer may come in between."""
 
     async def test(nursery: trio.Nursery) -> None:
         lane = Lane(nursery)
@@ -96,9 +96,12 @@ def test_bytes_may_follow_until_the_request_is_ended() -> None:
         await recorder.answered.wait()
         assert recorder.exchange is not None
         recorder.exchange.send(b"later")
-        assert await read(stream, 10) == b"5\r\nlater\r\n"
+        recorder.exchange.send_lazily(iter([b"2", b"3"]))
+        recorder.exchange.send(b"4")
+        assert await read(stream, 28) == b"5\r\nlater\r\n1\r\n2\r\n1\r\n3\r\n1\r\n4\r\n"
         recorder.exchange.end()
         recorder.exchange.send(b"too late")
+        recorder.exchange.send_lazily(iter([b"too late"]))
         assert await read(stream, 5) == b"0\r\n\r\n"
         await stream.send_all(b"3\r\ntwo\r\n0\r\n\r\n")
         await recorder.over.wait()

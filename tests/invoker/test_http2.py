@@ -134,6 +134,34 @@ def test_bytes_sent_later_follow_the_body() -> None:
     run_virtually(test)
 
 
+def test_bytes_that_are_made_late_keep_their_place() -> None:
+    """Exchange.send_lazily: made when the peer takes them, not before."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        made = []
+
+        def pieces() -> Iterator[bytes]:
+            for number in (b"2", b"3"):
+                made.append(number)
+                yield number * 50_000
+
+        bench = Bench(nursery)
+        recorder = begin(bench, b"1")
+        peer = await bench.peer()
+        assert await peer.body(1, 1) == b"1"
+        exchange = recorder.exchange
+        assert exchange is not None
+        exchange.send_lazily(pieces())
+        exchange.send(b"4")
+        exchange.end()
+        exchange.send_lazily(iter([b"too late"]))
+        assert made == []
+        assert await peer.body(1, 100_001) == b"2" * 50_000 + b"3" * 50_000 + b"4"
+        assert (await peer.next(h2.events.StreamEnded)).stream_id == 1
+
+    run_virtually(test)
+
+
 def test_an_answer_that_ends_first_ends_the_request_too() -> None:
     """The service may answer early; the stream must not stay half open for ever."""
 

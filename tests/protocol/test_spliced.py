@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restated.protocol import service_protocol_pb2 as pb
-from restated.protocol.spliced import around, inside
+from restated.protocol.spliced import around, hollow, inside
 
 VALUES = st.binary(max_size=300) | st.integers(120, 70_000).map(bytes)
 
@@ -32,6 +32,44 @@ def test_value_of_an_output_is_found(value: bytes, name: str) -> None:
     """M3: without another copy of the rest."""
     output = pb.OutputCommandMessage(name=name, value=pb.Value(content=value))
     assert inside(output.SerializeToString(), (14, 1)) == value
+
+
+@given(VALUES, st.integers(0, 2**32 - 1))
+def test_value_of_a_proposal_is_found_and_left_out(value: bytes, completion_id: int) -> None:
+    """M3: protobuf reads the rest without a copy of the value."""
+    proposal = pb.ProposeRunCompletionMessage(result_completion_id=completion_id, value=value)
+    empty = pb.ProposeRunCompletionMessage(result_completion_id=completion_id, value=b"")
+    assert inside(proposal.SerializeToString(), (14,)) == value
+    assert hollow(proposal.SerializeToString(), (14,)) == empty.SerializeToString()
+
+
+FIELDS = st.lists(
+    st.sampled_from([
+        pb.OutputCommandMessage(value=pb.Value(content=b"some")).SerializeToString(),
+        pb.OutputCommandMessage(value=pb.Value(content=bytes(200))).SerializeToString(),
+        b"\x72\x84\x00\x0a\x02hi",  # a size with a needless byte
+        pb.OutputCommandMessage(failure=pb.Failure(code=5)).SerializeToString(),
+        pb.OutputCommandMessage(name="name").SerializeToString(),
+        b"\x08\x07",  # unknown fields: a number, bytes, four bytes, field 0
+        b"\x12\x02\x08\x07",
+        b"\x1d\x01\x02\x03\x04",
+        b"\x02\x00",
+    ]),
+    max_size=5,
+).map(b"".join) | st.binary(max_size=40)  # fmt: skip
+
+
+@given(FIELDS)
+def test_hollow_body_says_all_but_the_value(body: bytes) -> None:
+    """B10: what protobuf refuses is refused, what it reads is read, but for the one value."""
+    rest = hollow(body, (14, 1))
+    assert (rest is None) == (inside(body, (14, 1)) is None)
+    if rest is not None:
+        read = pb.OutputCommandMessage.FromString(rest)
+        assert not read.value.content
+        if read.HasField("value"):
+            read.value.content = inside(body, (14, 1)) or b""
+        assert read == pb.OutputCommandMessage.FromString(body)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,15 @@ class Peer:
         assert not self.is_ended, "the server sends behind its own half-close"
         self._defer(lambda: self._arrive(data))
 
+    def send_lazily(self, pieces: Iterator[bytes]) -> None:
+        assert not self.is_ended, "the server sends behind its own half-close"
+
+        def arrive() -> None:
+            for piece in pieces:
+                self._arrive(piece)
+
+        self._defer(arrive)
+
     def end(self) -> None:
         if not self.is_ended:
             self.is_ended = True
