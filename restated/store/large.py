@@ -4,18 +4,17 @@ Lives here: putting such a row, reading such a value, a small cache while either
 Does not: every other row (sqlite.py, reading.py).
 Rule: M3. A statement copies what it is bound, and once more into the record that it stores; a
 result is copied out of the record, and once more into Python. The blob interface reads and writes
-in place: one copy is all there is. For reading it needs to know the record's place; for writing,
-too, that nothing but NULL lies behind the value, else SQLite fills a record with zeros first.
+in place, one copy is all there is, where the record is found by a number (`LARGE` in schema.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
 import apsw
 
 from restated.core.effects import Put, Write
-from restated.model.records import INDEX_BITS, Column, Result, Row
+from restated.model.records import INDEX_BITS, Column, Row
 from restated.store.schema import LARGE, LARGE_BYTES, TABLES
 
 HUGE_BYTES: Final = 8 << 20  # its pages would fill the cache, and are seldom read again
@@ -41,15 +40,24 @@ def is_large(write: Write) -> bool:
 
 
 def put(connection: apsw.Connection, table: type[Row], values: list[Column]) -> None:
-    """Insert or replace a row within a transaction; `values` is empty afterwards.
+    """Insert or replace a row within a transaction; `values` is empty afterwards."""
+    place = TABLES[table].large_place
+    value = None if place is None else values[place]
+    if place is None or not isinstance(value, bytes):
+        _put_bound(connection, table, values)
+        return
+    rowid = _rowid(values[: len(table.KEY)])
+    room: list[Column | apsw.zeroblob] = [*values]
+    room[place] = apsw.zeroblob(len(value))
+    values.clear()
+    connection.execute(TABLES[table].put, room)
+    with connection.blob_open("main", table.TABLE, LARGE[table], rowid, writeable=True) as blob:
+        blob.write(value)
 
-    Whoever holds no other reference to a value has it freed before SQLite makes its second copy.
-    """
-    bindings: list[Column | apsw.zeroblob] = [*values]
-    number, value = values[:2]
-    in_place = value if table is Result and isinstance(value, bytes) else None
-    if in_place is not None:
-        bindings[1] = apsw.zeroblob(len(in_place))
+
+def _put_bound(connection: apsw.Connection, table: type[Row], values: list[Column]) -> None:
+    """A value that nobody else holds is freed before SQLite makes its second copy."""
+    bindings = [*values]
     values.clear()
 
     def forget(_cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
@@ -62,21 +70,22 @@ def put(connection: apsw.Connection, table: type[Row], values: list[Column]) -> 
     # A statement that is kept would keep its last bindings, too.
     cursor.execute(TABLES[table].put, bindings, can_cache=False)
     cursor.close()
-    if in_place is not None:
-        assert isinstance(number, int)
-        with connection.blob_open("main", Result.TABLE, "value", number, writeable=True) as blob:
-            blob.write(in_place)
 
 
 def read(connection: apsw.Connection, table: type[Row], key: tuple[Column, ...]) -> bytes:
     """The large value of the stored row with this key."""
+    rowid = _rowid(key)
+    opened = connection.blob_open("main", table.TABLE, LARGE[table], rowid, writeable=False)
+    with closing(opened) as blob, small_cache(connection, blob.length()):
+        return blob.read()
+
+
+def _rowid(key: Sequence[Column]) -> int:
     rowid = 0
     for column in key:
         assert isinstance(column, int), "tables with large values have keys of integers"
         rowid = rowid << INDEX_BITS | column
-    opened = connection.blob_open("main", table.TABLE, LARGE[table], rowid, writeable=False)
-    with closing(opened) as blob, small_cache(connection, blob.length()):
-        return blob.read()
+    return rowid
 
 
 @contextmanager

@@ -30,12 +30,16 @@ from restated.model.records import (
 )
 
 APPLICATION_ID: Final = 0x52535444  # "RSTD": tells our files from other SQLite databases
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 DATABASE_NAME: Final = "restated.db"
 
 LARGE_BYTES: Final = 1 << 20
 LARGE: Final[dict[type[Row], str]] = {Entry: "payload", Result: "value"}
-"""Table -> its column whose large values are read and written apart (large.py)."""
+"""Table -> its column whose large values are read and written apart (large.py).
+
+In the file it is the last one: SQLite reaches what lies behind a value by way of all its pages, and
+fills a record with zeros before the value can be written in place.
+"""
 
 _INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 
@@ -151,6 +155,24 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
             " ('invocation', 'invocation_object', '500000 10 10')",
         ),
     ),
+    Migration(  # large values behind all other columns
+        5,
+        (
+            'ALTER TABLE "journal" RENAME TO "journal_4"',
+            'CREATE TABLE "journal" ("position" INTEGER PRIMARY KEY, "type" INTEGER NOT NULL,'
+            ' "appended_at_ms" INTEGER NOT NULL, "name" TEXT, "protocol_version" INTEGER,'
+            ' "payload" BLOB NOT NULL) STRICT',
+            'INSERT INTO "journal" SELECT "position", "type", "appended_at_ms", "name",'
+            ' "protocol_version", "payload" FROM "journal_4"',
+            'DROP TABLE "journal_4"',
+            'ALTER TABLE "result" RENAME TO "result_4"',
+            'CREATE TABLE "result" ("number" INTEGER PRIMARY KEY, "failure_code" INTEGER,'
+            ' "failure_message" TEXT, "failure_metadata" BLOB, "value" BLOB) STRICT',
+            'INSERT INTO "result" SELECT "number", "failure_code", "failure_message",'
+            ' "failure_metadata", "value" FROM "result_4"',
+            'DROP TABLE "result_4"',
+        ),
+    ),
 )
 
 
@@ -158,6 +180,15 @@ def column_types(table: type[Row]) -> dict[str, tuple[str, bool]]:
     """Column name -> (SQL type, may be NULL), in the order of the fields."""
     hints = get_type_hints(table)
     return {name: _column_type(hints[name]) for name in table.__struct_fields__}
+
+
+def stored_columns(table: type[Row]) -> tuple[str, ...]:
+    """The columns that the table of the current version has in the file, in order."""
+    names = table.__struct_fields__
+    if table.PACKED:
+        assert names[:2] == table.KEY, "a packed key stands first"
+        names = ("position", *names[2:])
+    return tuple(sorted(names, key=LARGE.get(table, "").__eq__))
 
 
 def _column_type(hint: object) -> tuple[str, bool]:
@@ -237,15 +268,12 @@ def _is_rowid(table: type[Row], name: str) -> bool:
 
 def _create(table: type[Row]) -> tuple[str, ...]:
     columns = []
-    if table.PACKED:
-        assert table.__struct_fields__[:2] == table.KEY, "a packed key stands first"
-        columns.append('"position" INTEGER PRIMARY KEY')
-    for name, (kind, nullable) in column_types(table).items():
-        if table.PACKED and name in table.KEY:
-            continue
-        if _is_rowid(table, name):
+    column_type = column_types(table)
+    for name in stored_columns(table):
+        if name == "position" or _is_rowid(table, name):
             columns.append(f'"{name}" INTEGER PRIMARY KEY')
         else:
+            kind, nullable = column_type[name]
             columns.append(f'"{name}" {kind}' + ("" if nullable else " NOT NULL"))
     statement = f'CREATE TABLE "{table.TABLE}" ({", ".join(columns)}) STRICT'
     if table.PACKED or _is_rowid(table, table.KEY[0]):
@@ -345,13 +373,6 @@ def create_statements() -> tuple[str, ...]:
     """Everything that a fresh database file needs, in order."""
     tables = tuple(statement for sql in TABLES.values() for statement in sql.create)
     return tables + INDEXES + STATISTICS
-
-
-def stored_columns(table: type[Row]) -> tuple[str, ...]:
-    """The columns that the table of the current version has in the file, in order."""
-    if table.PACKED:
-        return ("position", *table.__struct_fields__[2:])
-    return table.__struct_fields__
 
 
 assert Timer.KEY == ("number", "kind", "token"), "DUE promises ties in key order"

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from restated.core.effects import Clear, Delete, Put, Write
-from restated.model.records import Entry, Failure, Result
+from restated.model.records import Entry, Failure, Result, Row, StateValue
 from restated.store import large
-from restated.store.schema import LARGE_BYTES, TABLES
+from restated.store.schema import LARGE, LARGE_BYTES, TABLES, stored_columns
 from restated.store.sqlite import SqliteStore
 from tests.store.opening import on_files, on_path
 
@@ -102,19 +102,23 @@ class Tracked(bytearray):
 def test_row_is_forgotten_before_sqlite_runs_the_statement(tmp_path: Path) -> None:
     """M3: else the value would be there three times while the record is made."""
     connection = apsw.Connection(str(tmp_path / "file"))
-    for statement in TABLES[Entry].create:
+    for statement in TABLES[StateValue].create:
         connection.execute(statement)
     value = Tracked(value_of(LARGE_BYTES))
     known = weakref.ref(value)
     seen: list[bool] = []
     connection.create_scalar_function("look", lambda *_: seen.append(known() is None), 0)
-    connection.execute(
-        "CREATE TEMP TRIGGER watch BEFORE INSERT ON journal BEGIN SELECT look(); END"
-    )
-    values: list[Any] = [7, 1, 2, value, 6, "second", 7]
+    connection.execute("CREATE TEMP TRIGGER watch BEFORE INSERT ON state BEGIN SELECT look(); END")
+    values: list[Any] = ["", "Counter", "key", "name", value]
     del value
-    large.put(connection, Entry, values)
+    large.put(connection, StateValue, values)
     assert seen == [True]
-    assert connection.execute("SELECT payload, name FROM journal").fetchall() == [
-        (value_of(LARGE_BYTES), "second")
+    assert connection.execute("SELECT name, value FROM state").fetchall() == [
+        ("name", value_of(LARGE_BYTES))
     ]
+
+
+@pytest.mark.parametrize("table", LARGE)
+def test_large_value_is_the_last_column(table: type[Row]) -> None:
+    """M3: what lies behind it is reached by way of all its pages only."""
+    assert stored_columns(table)[-1] == LARGE[table]

@@ -6,7 +6,15 @@ import apsw
 import trio
 
 from restated.core.effects import Put
-from restated.model.records import Counter, KafkaCluster, LimitRule, Subscription
+from restated.model.records import (
+    INDEX_BITS,
+    Counter,
+    Entry,
+    KafkaCluster,
+    LimitRule,
+    Result,
+    Subscription,
+)
 from restated.store.schema import (
     APPLICATION_ID,
     DATABASE_NAME,
@@ -73,6 +81,46 @@ def test_a_file_of_the_first_version_gets_the_tables_of_today(tmp_path: Path) ->
     assert schema_of(old / DATABASE_NAME) == schema_of(new / DATABASE_NAME)
     assert statistics_of(old / DATABASE_NAME) == statistics_of(new / DATABASE_NAME)
     assert len(statistics_of(new / DATABASE_NAME)) > 3
+
+
+def make_fourth_version(path: Path) -> None:
+    """A file of version 4, where columns lay behind large values, with a row of each such table."""
+    connection = apsw.Connection(str(path))
+    for statement in create_statements():
+        if not statement.startswith(('CREATE TABLE "journal"', 'CREATE TABLE "result"')):
+            connection.execute(statement)
+    connection.execute(
+        'CREATE TABLE "journal" ("position" INTEGER PRIMARY KEY, "type" INTEGER NOT NULL, "payload"'
+        ' BLOB NOT NULL, "appended_at_ms" INTEGER NOT NULL, "name" TEXT, "protocol_version"'
+        " INTEGER) STRICT"
+    )
+    connection.execute(
+        'CREATE TABLE "result" ("number" INTEGER PRIMARY KEY, "value" BLOB, "failure_code" INTEGER,'
+        ' "failure_message" TEXT, "failure_metadata" BLOB) STRICT'
+    )
+    row = (7 << INDEX_BITS | 1, 2, b"body", 3, "first", 6)
+    connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO result VALUES (7, NULL, 500, 'no', x'80')")
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", 4)
+    connection.close()
+
+
+def test_large_values_move_behind_all_other_columns(tmp_path: Path) -> None:
+    """C71, D8: version 5; every value stays in its column."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    make_fourth_version(old / DATABASE_NAME)
+
+    async def use() -> None:
+        async with on_files(old) as store:
+            assert list(store.scan(Entry)) == [Entry(7, 1, 2, b"body", 3, "first", 6)]
+            assert store.get(Result, 7) == Result(7, None, 500, "no", b"\x80")
+        async with on_files(new):
+            pass
+
+    trio.run(use)
+    assert schema_of(old / DATABASE_NAME) == schema_of(new / DATABASE_NAME)
 
 
 def test_migrations_lead_from_each_version_to_the_next() -> None:
