@@ -8,7 +8,6 @@ packed key would name the first row of the next invocation.
 
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from restated.core.effects import StopAttempt
@@ -21,12 +20,17 @@ COMMAND_ENTRIES: Final = 2  # a command and the notification that it causes at o
 
 
 def pause(step: Step, invocation: Invocation, error: AttemptError | None) -> None:
-    """Stop attempting until an operator resumes it; journal and lock stay (X4)."""
+    """Stop attempting until an operator resumes it; journal and lock stay (X4).
+
+    Only out of a back-off it keeps its failure, which queries go on to show, as the reference does;
+    of any other pause the event tells why.
+    """
     paused = replace(
         invocation,
         status="paused",
         pause_requested=0,
         next_retry_at_ms=None,
+        last_failure=None if invocation.next_retry_at_ms is None else invocation.last_failure,
         awaiting_on=None,
         modified_at_ms=step.now_ms,
     )
@@ -58,4 +62,4 @@ def stop_full(step: Step, invocation: Invocation) -> None:
     )
     if invocation.status == "invoked" and invocation.next_retry_at_ms is None:
         step.emit(StopAttempt(invocation.number, invocation.attempt, "abort"))
-    pause(step, replace(invocation, last_failure=msgspec.msgpack.encode(error)), error)
+    pause(step, invocation, error)

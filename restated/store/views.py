@@ -34,6 +34,9 @@ CLEAR_LIVE: Final = "DELETE FROM temp.live"
 _IN_FLIGHT: Final = "(i.status = 'invoked' AND ifnull(l.in_flight, 0))"
 # A retry that is due but not started yet is ready.
 _BACKING_OFF: Final = "(l.id IS NULL AND i.status = 'invoked' AND i.next_retry_at_ms > now_ms())"
+# Whatever else is paused keeps no failure (core/pausing.py).
+_WAS_BACKING_OFF: Final = "(i.status = 'paused' AND i.last_failure IS NOT NULL)"
+_BETWEEN: Final = f"({_BACKING_OFF} OR {_WAS_BACKING_OFF})"
 # The last attempt of an unpinned invocation went to the newest deployment of its service.
 _LATEST: Final = (
     "(SELECT s.deployment_id FROM main.service_revision s JOIN main.deployment d"
@@ -42,7 +45,7 @@ _LATEST: Final = (
 _LAST_DEPLOYMENT: Final = f"ifnull(i.deployment_id, {_LATEST})"
 _LAST_SDK: Final = f"(SELECT d.sdk FROM main.deployment d WHERE d.id = {_LAST_DEPLOYMENT})"  # noqa: S608 - own text
 # While a retry runs one still wants to know what it is for; the reference shows it too.
-_FAILED: Final = f"CASE WHEN {_IN_FLIGHT} OR {_BACKING_OFF} THEN i.last_failure END"
+_FAILED: Final = f"CASE WHEN {_IN_FLIGHT} OR {_BETWEEN} THEN i.last_failure END"
 _HAS_JOURNAL: Final = "i.status NOT IN ('scheduled', 'inboxed')"
 
 _TARGET: Final = {
@@ -99,19 +102,18 @@ _LIFE: Final = {
 _INVOKER: Final = {
     "retry_count": (
         f"CASE WHEN {_IN_FLIGHT} THEN max(i.policy_attempts, i.failures_since_command) + 1"
-        f" WHEN {_BACKING_OFF} THEN max(i.policy_attempts, i.failures_since_command) END"
+        f" WHEN {_BETWEEN} THEN max(i.policy_attempts, i.failures_since_command) END"
     ),
     "last_start_at": (
-        f"CASE WHEN {_IN_FLIGHT} THEN l.started_at_ms WHEN {_BACKING_OFF} THEN i.last_start_at_ms"
-        " END"
+        f"CASE WHEN {_IN_FLIGHT} THEN l.started_at_ms WHEN {_BETWEEN} THEN i.last_start_at_ms END"
     ),
     "next_retry_at": f"CASE WHEN {_BACKING_OFF} THEN i.next_retry_at_ms END",
     "last_attempt_deployment_id": (
         f"CASE WHEN {_IN_FLIGHT} THEN ifnull(l.deployment_id, i.deployment_id)"
-        f" WHEN {_BACKING_OFF} THEN {_LAST_DEPLOYMENT} END"
+        f" WHEN {_BETWEEN} THEN {_LAST_DEPLOYMENT} END"
     ),
     "last_attempt_server": (
-        f"CASE WHEN {_IN_FLIGHT} THEN l.server WHEN {_BACKING_OFF} THEN {_LAST_SDK} END"
+        f"CASE WHEN {_IN_FLIGHT} THEN l.server WHEN {_BETWEEN} THEN {_LAST_SDK} END"
     ),
     "last_failure": f"failure_text({_FAILED})",
     "last_failure_error_code": f"failure_code({_FAILED})",
@@ -209,7 +211,7 @@ _VIEWS: Final[dict[str, tuple[dict[str, str], str]]] = {
             **_INVOKER,
         },
         "main.invocation i LEFT JOIN temp.live l ON l.id = i.id"
-        f" WHERE i.status <> 'completed' AND ({_IN_FLIGHT} OR {_BACKING_OFF})",
+        f" WHERE i.status <> 'completed' AND ({_IN_FLIGHT} OR {_BETWEEN})",
     ),
     "sys_invocation_status": (
         {

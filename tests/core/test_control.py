@@ -133,6 +133,26 @@ def test_cancel_during_back_off_is_kept_and_does_not_shorten_it(world: StepWorld
     assert world.journal(found)[-1] == "Notification: Signal"
 
 
+def test_pause_out_of_a_back_off_keeps_the_failure(world: StepWorld) -> None:
+    """Queries go on to show it, as the reference's do [seen]; resumed, the invocation is as new."""
+    found = put_into(world, "backing-off")
+    failure = world.row(found).last_failure
+    assert failure is not None
+    world.apply(Pause(found))
+    paused = world.row(found)
+    assert (paused.status, paused.last_failure) == ("paused", failure)
+    assert (paused.failures_since_command, paused.next_retry_at_ms) == (1, None)
+    world.apply(Resume(found))
+    assert world.row(found).last_failure is None
+
+
+def test_pause_by_a_failure_leaves_it_to_the_event(world: StepWorld) -> None:
+    """The reference's queries show no failure then [seen]; the Paused event has it."""
+    found = put_into(world, "invoked")
+    world.fail(found, behavior="pause")
+    assert (world.status(found), world.row(found).last_failure) == ("paused", None)
+
+
 def test_kill_reaches_called_and_sent_descendants(world: StepWorld) -> None:
     """X1, C21, C33: running, delayed and grandchildren."""
     parent = world.invoke()

@@ -56,6 +56,7 @@ STATUSES = [
     ("suspended", {}, [], "suspended", False),
     ("suspended", {}, [LIVE], "suspended", False),
     ("paused", {}, [], "paused", False),
+    ("paused", {"last_failure": msgspec.msgpack.encode(ERROR)}, [], "paused", True),
     ("completed", {}, [], "completed", False),
     ("completed", {}, [LIVE], "completed", False),
 ]
@@ -101,13 +102,24 @@ def test_live_attempts_change_between_two_queries_of_one_child(tmp_path: Path) -
     run_queries(body, tmp_path)
 
 
-def test_an_invocation_that_backs_off_shows_its_failure(tmp_path: Path) -> None:
-    """sql.md: `[code Reason] message`, stacktrace behind a newline."""
+@pytest.mark.parametrize(
+    ("status", "next_retry_at"),
+    [("invoked", {"next_retry_at": "2026-11-25T18:28:19.123Z"}), ("paused", {})],
+)
+def test_an_invocation_that_backs_off_shows_its_failure(
+    tmp_path: Path, status: Status, next_retry_at: dict[str, str]
+) -> None:
+    """sql.md: `[code Reason] message`, stacktrace behind a newline.
+
+    Paused meanwhile it goes on to [seen]; that it would retry is no longer true.
+    """
 
     async def body(world: QueryWorld) -> None:
         await world.put(
             invocation(
-                next_retry_at_ms=NOW_MS + 1_000, last_start_at_ms=NOW_MS - 1, policy_attempts=2,
+                status=status,
+                next_retry_at_ms=NOW_MS + 1_000 if status == "invoked" else None,
+                last_start_at_ms=NOW_MS - 1, policy_attempts=2,
                 failures_since_command=1, last_failure=msgspec.msgpack.encode(ERROR),
                 deployment_id="dp_1",
             )
@@ -118,7 +130,7 @@ def test_an_invocation_that_backs_off_shows_its_failure(tmp_path: Path) -> None:
         assert row["last_failure_related_command_index"] == 3
         assert row["last_failure_related_command_name"] == "pay"
         assert row["last_failure_related_command_type"] == "Run"
-        assert row["next_retry_at"] == "2026-11-25T18:28:19.123Z"
+        assert {name: row[name] for name in row if name == "next_retry_at"} == next_retry_at
         assert row["last_start_at"] == "2026-11-25T18:28:18.122Z"
         assert row["retry_count"] == 2
         assert row["last_attempt_deployment_id"] == "dp_1"
