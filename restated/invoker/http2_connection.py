@@ -22,7 +22,6 @@ from restated.store.store import StoreFailedError
 
 log = logging.getLogger(__name__)
 
-STREAM_ID_LAST: Final = (1 << 31) - 1_025  # leaves room for exchanges adopted but not yet sent
 BLOCK_BYTES_MAX: Final = 32_768  # of one compressed header block
 EMPTY_DATA_WEIGHT: Final = 16  # nobody has a reason to send them
 ONLY_HTTP1: Final = "server possibly supports only HTTP1.1, consider discovery with --use-http1.1."
@@ -86,12 +85,7 @@ class Http2Connection:
     @property
     def has_room(self) -> bool:
         """Whether one more exchange may be adopted."""
-        return (
-            self.count < self.streams_max
-            and self.is_greeted
-            and not self.is_leaving
-            and self._sender.next_id < STREAM_ID_LAST
-        )
+        return self.count < self.streams_max and self.is_greeted and not self.is_leaving
 
     @property
     def streams_max(self) -> int:
@@ -99,12 +93,13 @@ class Http2Connection:
         return min(self._limits.streams_max, self._peer_streams_max)
 
     def adopt(self, exchange: Http2Exchange) -> None:
-        """Carry an exchange."""
+        """Carry an exchange; none behind the last that the limits allow in all."""
         assert self.has_room
         self.count += 1
         exchange.carrier = self
         exchange.receive_window = self._limits.stream_window_bytes
         self._fresh[exchange] = None
+        self.is_leaving = self._sender.opened + len(self._fresh) >= self._limits.requests_max
         self._sender.mark(exchange)
 
     async def run(self) -> None:

@@ -67,6 +67,11 @@ class Http2Sender:
         self._sending = False
         self._parked: trio.lowlevel.Task | None = None
 
+    @property
+    def opened(self) -> int:
+        """How many streams were opened, those that are over included."""
+        return self.next_id >> 1
+
     def mark(self, exchange: Http2Exchange) -> None:
         """Let an exchange have its turn."""
         if not exchange.is_marked:

@@ -35,9 +35,15 @@ class UnsendableError(TransportError):
 
 
 class TransportLimits(Record):
-    """Bounds of the connections to deployments (design 3.15; service-protocol.md 2.1)."""
+    """Bounds of the connections to deployments (design 3.15; service-protocol.md 2.1).
+
+    `requests_max` has a reason in the field: hypercorn, under most Python services, answers
+    request 1,001 of an HTTP/2 connection with GOAWAY and sends nothing more on it, so that every
+    attempt in progress there fails and what it did is done again.
+    """
 
     streams_max: int = 128  # per HTTP/2 connection, unless the peer allows fewer
+    requests_max: int = 1_000  # per HTTP/2 connection in all; it is closed when they are over
     connections_max: int = 1_024  # per scheme, host and port
     waiting_max: int = 10_000  # exchanges without a connection, per scheme, host and port
     connect_timeout_seconds: float = 10.0  # TCP, TLS and the first SETTINGS of HTTP/2

@@ -101,6 +101,60 @@ def test_goaway_lets_earlier_streams_finish_and_moves_new_ones() -> None:
     run_virtually(test)
 
 
+def test_a_connection_carries_a_thousand_requests_and_no_more() -> None:
+    """Request 1,001 makes hypercorn drop all answers in progress: it goes elsewhere before."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery)
+        slow = begin(bench, b"a")
+        peer = await bench.peer()
+        assert await peer.request() == 1
+        for number in range(1, 1_000):
+            quick = begin(bench, b"b", streams=False)
+            await peer.answer(await peer.request(), b"%d" % number)
+            await quick.over.wait()
+            assert quick.body == b"%d" % number
+        assert bench.net.connects == 1
+        moved = begin(bench, b"c")
+        other = await bench.peer()
+        await other.answer(await other.request(), b"new")
+        await moved.over.wait()
+        await peer.answer(1, b"old")
+        await slow.over.wait()
+        assert (slow.body, moved.body) == (b"old", b"new")
+        assert await peer.next(str) == "closed"
+        again = begin(bench, b"d")
+        await other.answer(await other.request(), b"newer")
+        await again.over.wait()
+        assert (again.body, bench.net.connects) == (b"newer", 2)
+
+    run_virtually(test)
+
+
+def test_a_burst_is_shared_out_by_what_each_connection_may_still_carry() -> None:
+    """What was adopted counts before it is sent; one that is given up leaves its place unused."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery, requests_max=3)
+        first = begin(bench, b"x", streams=False)
+        peer = await bench.peer()
+        await peer.answer(await peer.request())
+        await first.over.wait()
+        burst = [begin(bench, b"x", streams=False) for _ in range(4)]
+        given_up = burst.pop(0).exchange
+        assert given_up is not None
+        given_up.abort()
+        other = await bench.peer()
+        assert await peer.request() == 3
+        assert [await other.request(), await other.request()] == [1, 3]
+        await peer.answer(3)
+        await burst[0].over.wait()
+        assert await peer.next(str) == "closed"
+        assert bench.net.connects == 2
+
+    run_virtually(test)
+
+
 def test_an_idle_connection_is_closed_after_five_minutes() -> None:
     """C86."""
 
