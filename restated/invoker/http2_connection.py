@@ -23,6 +23,7 @@ from restated.store.store import StoreFailedError
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES_MAX: Final = 32_768  # of one compressed header block
+PING: Final = h2.frame(h2.PING, 0, 0, b"restated")
 EMPTY_DATA_WEIGHT: Final = 16  # nobody has a reason to send them
 ONLY_HTTP1: Final = "server possibly supports only HTTP1.1, consider discovery with --use-http1.1."
 
@@ -122,7 +123,7 @@ class Http2Connection:
         if reason is not None:
             self.fail(TransportError(reason))
         elif self._vitals.is_ping_due(seconds):
-            self._sender.emit(h2.frame(h2.PING, 0, 0, b"restated"))
+            self._sender.emit(PING)
 
     def fail(self, error: TransportError, code: int = h2.NO_ERROR) -> None:
         """Close the connection; its exchanges fail, unsent ones go back to the pool."""
@@ -413,7 +414,9 @@ class Http2Connection:
         for exchange in refused:
             self._remove(exchange)
             exchange.fail(error)
-        if not self.count:
+        if self.count:
+            self._sender.emit(PING)  # hypercorn can answer nothing now, and notices when it hears
+        else:
             self.fail(error)
 
     def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import h2.events
+import h2.exceptions
 import pytest
 import trio
 from trio.testing import lockstep_stream_pair
@@ -89,6 +90,7 @@ def test_goaway_lets_earlier_streams_finish_and_moves_new_ones() -> None:
         error = await refused.failure()
         assert error.code == "RT0010"
         assert "GOAWAY NO_ERROR" in str(error)
+        await peer.next(h2.events.PingReceived)
         moved = begin(bench, b"c")
         other = await bench.peer()
         await other.answer(await other.request(), b"new")
@@ -97,6 +99,26 @@ def test_goaway_lets_earlier_streams_finish_and_moves_new_ones() -> None:
         await moved.over.wait()
         assert (kept.body, moved.body) == (b"old", b"new")
         assert await peer.next(str) == "closed"
+
+    run_virtually(test)
+
+
+def test_a_peer_that_says_goodbye_and_falls_silent_is_asked_at_once() -> None:
+    """Hypercorn's goodbye: it cannot send any more, and closes when it hears something (M5)."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery)
+        recorder = begin(bench, b"a")
+        peer = await bench.peer()
+        await peer.request()
+        began = trio.current_time()
+        peer.h2.close_connection()
+        await peer.flush()
+        with pytest.raises(h2.exceptions.ProtocolError):
+            await peer.next(str)
+        await peer.stream.aclose()
+        assert (await recorder.failure()).code == "RT0010"
+        assert trio.current_time() - began < 1
 
     run_virtually(test)
 
