@@ -136,7 +136,7 @@ class Attempt:
     def expire(self) -> None:
         """The deadline has passed (service-protocol.md 4.6)."""
         match self.phase:
-            case "live" if self._intake.is_waiting:
+            case "live" if self._sizes or self._intake.is_waiting:
                 self._set_deadline(self._interval_ms)  # it is we who make it wait
             case "live" if not self._half_closed:
                 self._half_close()
@@ -338,6 +338,7 @@ class Attempt:
         self._unsettled_bytes -= self._sizes.popleft()
         if self.phase != "live":
             return
+        self._touch()
         if reply is None:
             message = "internal error: a command could not be stored; see the server's log"
             self.fail(AttemptError(500, message, AttemptCode.INTERNAL))

@@ -15,7 +15,7 @@ from restated.core.events import (
     RunProposed,
 )
 from restated.invoker.answer import duration_text
-from restated.invoker.attempt import DRAIN_MS, Attempt
+from restated.invoker.attempt import DRAIN_MS, EVENTS_UNSETTLED_MAX, Attempt
 from restated.invoker.choice import choose
 from restated.invoker.transport import TransportError
 from restated.model.errors import ErrorCode
@@ -370,6 +370,7 @@ def test_inactivity_half_closes_and_activity_postpones_it() -> None:
     world = AttemptWorld(handler="nap")
     world.pass_ms(60)
     world.answer(sleep(1))
+    world.writer.settle()
     world.pass_ms(60)
     payload = pb.NotificationMessage(completion_id=1, void=pb.Void()).SerializeToString()
     world.attempt.push(2, messages.SLEEP_COMPLETION, payload)
@@ -412,8 +413,29 @@ def test_received_messages_postpone_the_abort() -> None:
     world.pass_ms(100)
     world.pass_ms(150)
     world.answer(sleep(1))
+    world.writer.settle()
     phases = [world.pass_ms(milliseconds) for milliseconds in (199, 1)]
     assert phases == ["live", "aborting"]
+
+
+def test_a_slow_commit_is_not_the_silence_of_the_service() -> None:
+    """B10: what was received counts, whatever its timeouts; they begin when the store is done."""
+    world = AttemptWorld(handler="impatient")
+    count = EVENTS_UNSETTLED_MAX
+    for number in range(1, count + 1):
+        run = message(messages.RUN_COMMAND, pb.RunCommandMessage(result_completion_id=number))
+        proposal = pb.ProposeRunCompletionMessage(result_completion_id=number, value=b"r")
+        world.answer(run + message(messages.PROPOSE_RUN_COMPLETION, proposal))
+    for _ in range(20):
+        assert world.pass_ms(100) == "live"
+    assert not world.peer.is_ended
+    while world.writer.kinds.count("RunProposed") < count:
+        world.writer.settle(1)
+        world.pass_ms(60)
+    world.writer.settle()
+    open_after_ms = [(world.pass_ms(each), not world.peer.is_ended)[1] for each in (99, 1)]
+    assert open_after_ms == [True, False]
+    assert "AttemptFailed" not in world.writer.kinds
 
 
 def test_no_inactivity_means_request_then_response() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from restated.core.effects import Done, StartAttempt
 from restated.core.events import Kill, Pause, Resume
@@ -42,9 +43,9 @@ def test_attempts_that_end_in_time_cost_no_sweeps() -> None:
         sweeps: list[float] = []
         sweep = world.invoker._sweep
 
-        def counted() -> None:
-            sweeps.append(trio.current_time())
-            sweep()
+        def counted(now_ms: float) -> None:
+            sweeps.append(now_ms)
+            sweep(now_ms)
 
         world.invoker._sweep = counted  # type: ignore[method-assign]
         world.sdk.serve(GREET, echo)
@@ -54,6 +55,28 @@ def test_attempts_that_end_in_time_cost_no_sweeps() -> None:
         assert not sweeps
         await trio.sleep(1)
         assert len(sweeps) == 1
+
+    run_world(body)
+
+
+def test_bytes_that_have_arrived_are_read_before_a_deadline_counts() -> None:
+    """The loop was held up: the deadline has passed, and what postpones it waits to be read."""
+
+    async def body(world: InvokerWorld) -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        world.sdk.script(NAP, silent)
+        for _ in range(16):  # the order within a turn of the loop is random
+            invocation = await world.invoke("nap")
+            await trio.sleep(0.01)
+            (attempt,) = world.invoker._open
+            await trio.sleep_until(attempt.deadline_ms / 1000 - 0.003)
+            clock.jump(0.05)
+            peer = world.peers[-1]
+            peer.respond()
+            await trio.sleep(0.09)
+            assert not peer.is_ended
+            await world.writer.submit(Kill(invocation))
 
     run_world(body)
 
