@@ -177,8 +177,11 @@ class Http2Connection:
         self._break(exchange, h2.INTERNAL_ERROR, "the request could not be produced")
 
     def on_send_failed(self, error: OSError) -> None:
-        """See Sending."""
-        self.fail(TransportError(f"sending failed: {describe(error)}"))
+        """See Sending. What the peer had said before is read first: it may be all."""
+        if not self.is_closed:
+            self.is_leaving = True
+            reason = self._vitals.cut(f"sending failed: {describe(error)}")
+            self._owner.on_lost(self, self._release_fresh(), TransportError(reason))
 
     # -- receiving
 

@@ -21,7 +21,7 @@ class Http2Vitals:
     """Counters of one connection. Time passes by `tick`: no clock is read."""
 
     __slots__ = (
-        "_chatter", "_chatter_seconds", "_greeting_seconds", "_idle_seconds", "_limits",
+        "_chatter", "_chatter_seconds", "_cut", "_greeting_seconds", "_idle_seconds", "_limits",
         "_quiet_seconds", "has_heard", "work",
     )  # fmt: skip
 
@@ -34,6 +34,13 @@ class Http2Vitals:
         self._greeting_seconds = 0.0
         self._quiet_seconds = 0.0
         self._idle_seconds = 0.0
+        self._cut: str | None = None
+
+    def cut(self, reason: str) -> str:
+        """Nothing can be sent any more: overdue from the first silent second on. The reason."""
+        self.has_heard = True
+        self._cut = reason
+        return reason
 
     def count_chatter(self, weight: int, sent: int) -> None:
         """Count a frame that carries nothing; `sent` frames of ours may have caused some."""
@@ -63,6 +70,8 @@ class Http2Vitals:
     def overdue(self, *, is_greeted: bool) -> str | None:
         """Why the connection should be closed; None when it should not."""
         limits = self._limits
+        if self._cut is not None and self._quiet_seconds:
+            return self._cut
         if not is_greeted and self._greeting_seconds >= limits.connect_timeout_seconds:
             wait = f"{limits.connect_timeout_seconds:g} seconds"
             return f"the service accepted the connection but sent no SETTINGS within {wait}"

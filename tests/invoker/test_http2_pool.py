@@ -123,6 +123,33 @@ def test_a_peer_that_says_goodbye_and_falls_silent_is_asked_at_once() -> None:
     run_virtually(test)
 
 
+def test_an_answer_that_came_before_the_peer_stopped_listening_counts() -> None:
+    """As with HTTP/1.1: a failed send ends an exchange only when its answer is not there."""
+
+    async def test(nursery: trio.Nursery) -> None:
+        bench = Bench(nursery)
+        answered, cut = begin(bench, b"a"), begin(bench, b"b")
+        peer = await bench.peer()
+        assert [await peer.request(), await peer.request()] == [1, 3]
+        assert isinstance(peer.stream, trio.StapledStream)
+        await peer.stream.receive_stream.aclose()
+        assert cut.exchange is not None
+        cut.exchange.send(b"more")
+        began = trio.current_time()
+        await settle()
+        moved = begin(bench, b"c")
+        other = await bench.peer()
+        await other.answer(await other.request(), b"new")
+        await moved.over.wait()
+        await peer.answer(1, b"old")
+        await answered.over.wait()
+        assert (answered.body, answered.ended, moved.body) == (b"old", True, b"new")
+        assert "sending failed" in str(await cut.failure())
+        assert trio.current_time() - began <= 3
+
+    run_virtually(test)
+
+
 def test_a_connection_carries_a_thousand_requests_and_no_more() -> None:
     """Request 1,001 makes hypercorn drop all answers in progress: it goes elsewhere before."""
 
