@@ -43,6 +43,13 @@ class View(Protocol):
         """The invocation with this text id, or None."""
         ...
 
+    def sizes(self, number: int, limit: int) -> list[tuple[int, int]]:
+        """(index, bytes of the payload) of the first entries of a journal, as last committed.
+
+        No payload is read. What this transaction has changed may be missing.
+        """
+        ...
+
 
 def _key_of(table: type[Row]) -> Callable[[Row], Key]:
     """A faster `primary_key`: it runs at every put and for every row of a merged scan."""
@@ -182,6 +189,10 @@ class Overlay:
         if found is None:
             return None
         return self.get(Invocation, found.number)
+
+    def sizes(self, number: int, limit: int) -> list[tuple[int, int]]:
+        """See View: of the base."""
+        return self._base.sizes(number, limit)
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one with its key."""

@@ -17,7 +17,7 @@ import apsw
 from restated.core.view import View
 from restated.model.records import Column, Invocation, Row
 from restated.store import large
-from restated.store.schema import SELECT_BY_ID, TABLES, TableSql
+from restated.store.schema import SELECT_BY_ID, SELECT_SIZES, TABLES, TableSql
 
 R = TypeVar("R", bound=Row)
 
@@ -76,6 +76,11 @@ class Rows:
         for columns in self.connection.execute(SELECT_BY_ID, (invocation_id,)):
             return Invocation(*columns)
         return None
+
+    def sizes(self, number: int, limit: int) -> list[tuple[int, int]]:
+        """See View."""
+        rows = self.connection.execute(SELECT_SIZES, (number, limit))
+        return [(int(index), int(size)) for index, size in rows]
 
 
 class Snapshot:

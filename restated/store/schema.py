@@ -369,6 +369,12 @@ SELECT_OPEN: Final = (
 )
 
 
+SELECT_SIZES: Final = (
+    f'SELECT "position" & {_INDEX_MASK}, length("payload") FROM "journal"'  # noqa: S608 - own identifiers
+    f'{_below_packed(Entry, 1, after=False)} ORDER BY "position" LIMIT ?2'
+)
+
+
 def create_statements() -> tuple[str, ...]:
     """Everything that a fresh database file needs, in order."""
     tables = tuple(statement for sql in TABLES.values() for statement in sql.create)

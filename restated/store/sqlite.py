@@ -19,12 +19,9 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import starmap
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Final, TypeVar
 
 import apsw
-import trio
 from msgspec.structs import astuple, replace
 
 from restated.core.effects import Clear, Delete, Put, Write
@@ -44,6 +41,7 @@ from restated.store.schema import (
 )
 from restated.store.startup import Finding, StoreLimits, doctor
 from restated.store.store import Committed, StoreFailedError, StoreRefusedError, Usage
+from restated.store.worker import Worker
 
 __all__ = ["Finding", "SqliteStore", "StoreLimits", "doctor", "open_sqlite"]
 
@@ -57,46 +55,6 @@ SLOW_COMMIT_MS: Final = 20.0  # one such commit sends the following to the threa
 SLOW_PERIOD_MS: Final = 10_000.0
 LARGE_BATCH_BYTES: Final = 1 << 20  # statements of a larger batch run in the thread, too
 _MEAN_OVER: Final = 32
-
-
-class _Worker:
-    """One thread that runs one thing at a time. `to_thread` would take any thread of a pool."""
-
-    __slots__ = ("_queue", "_thread")
-
-    def __init__(self, name: str) -> None:
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. Not cancellable: the outcome must be known (C78)."""
-        token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
-        returned: list[T] = []
-        raised: list[BaseException] = []
-
-        def turn() -> None:
-            try:
-                returned.append(work())
-            except BaseException as error:  # noqa: BLE001 - raised again in the task
-                raised.append(error)
-            token.run_sync_soon(trio.lowlevel.reschedule, task)
-
-        self._queue.put(turn)
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        if raised:
-            raise raised[0]
-        return returned[0]
-
-    def stop(self) -> None:
-        """End the thread once it has done what it was given."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _loop(self) -> None:
-        while (turn := self._queue.get()) is not None:
-            turn()
-            del turn  # and with it the rows of its batch
 
 
 class SqliteStore:
@@ -128,8 +86,8 @@ class SqliteStore:
         self.path = directory / DATABASE_NAME
         self._failure: StoreFailedError | None = None
         self._is_closed = False
-        self._commit_thread: _Worker | None = None
-        self._checkpoint_thread: _Worker | None = None
+        self._commit_thread: Worker | None = None
+        self._checkpoint_thread: Worker | None = None
         self._mean_ms = 0.0
         self._thread_until_ms = 0.0
         self._wal_frames = 0
@@ -160,6 +118,11 @@ class SqliteStore:
         """The invocation with this text id, or None."""
         self._check()
         return self._writer.by_id(invocation_id)
+
+    def sizes(self, number: int, limit: int) -> list[tuple[int, int]]:
+        """See View."""
+        self._check()
+        return self._writer.sizes(number, limit)
 
     # -- Store: reading beside the writer
 
@@ -321,7 +284,7 @@ class SqliteStore:
 
     async def _in_commit_thread(self, work: Callable[[], object]) -> None:
         if self._commit_thread is None:
-            self._commit_thread = _Worker("commit")
+            self._commit_thread = Worker("commit")
         await self._commit_thread.run(work)
 
     # -- the WAL
@@ -371,7 +334,7 @@ class SqliteStore:
 
     async def _in_checkpoint_thread(self, work: Callable[[], T]) -> T:
         if self._checkpoint_thread is None:
-            self._checkpoint_thread = _Worker("checkpoint")
+            self._checkpoint_thread = Worker("checkpoint")
         return await self._checkpoint_thread.run(work)
 
     async def backup(self, target: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 from restated.core.effects import Clear, Delete, Put, Write
 from restated.core.events import Event
 from restated.core.view import View
-from restated.model.records import Column, Invocation, Row, Timer
+from restated.model.records import Column, Entry, Invocation, Row, Timer
 from restated.store.store import Committed, StoreFailedError, Usage
 
 R = TypeVar("R", bound=Row)
@@ -85,6 +85,10 @@ class MemoryStore:
         self._check()
         number = self._numbers.get(invocation_id)
         return None if number is None else self.get(Invocation, number)
+
+    def sizes(self, number: int, limit: int) -> list[tuple[int, int]]:
+        entries = self.scan(Entry, number, limit=limit)
+        return [(entry.index, len(entry.payload)) for entry in entries]
 
     def fail_reads(self) -> None:
         """From now on every call raises, as after a failed commit."""

@@ -267,6 +267,18 @@ async def a_cancelled_commit_is_a_commit(store: Store) -> None:
         assert store.get(Entry, size, 0) == entry(size, 0, bytes(size))
 
 
+async def sizes_are_those_of_the_first_entries(store: Store) -> None:
+    """Of one journal, in order; large ones too (M3: no payload is read for them)."""
+    sizes = [3, 0, 2 << 20, 5]
+    await store.commit([Put(entry(7, index, bytes(size))) for index, size in enumerate(sizes)])
+    await put(store, entry(8, 0, b"of another"))
+    assert store.sizes(7, 3) == [(0, 3), (1, 0), (2, 2 << 20)]
+    assert store.sizes(7, 9) == list(enumerate(sizes))
+    assert store.sizes(6, 9) == []
+    with store.snapshot() as view:
+        assert view.sizes(7, 1) == [(0, 3)]
+
+
 async def usage_is_plausible(store: Store) -> None:
     """D4, D6: three numbers, none negative; a checkpoint returns the same."""
     await put(store, entry(1, 0, bytes(100_000)))
@@ -289,6 +301,6 @@ CONTRACT: tuple[Callable[[Store], Awaitable[None]], ...] = (
     a_delete_removes_one_row, an_id_finds_its_invocation, timers_are_due_earliest_first,
     retention_ends_when_it_has_passed, open_invocations_come_in_pages,
     a_snapshot_reads_the_last_commit, a_dropped_scan_does_not_disturb_commits,
-    commits_are_numbered, a_cancelled_commit_is_a_commit, usage_is_plausible,
-    closing_twice_is_closing,
+    commits_are_numbered, a_cancelled_commit_is_a_commit, sizes_are_those_of_the_first_entries,
+    usage_is_plausible, closing_twice_is_closing,
 )  # fmt: skip
