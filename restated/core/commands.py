@@ -50,7 +50,12 @@ def on_command(step: Step, event: CommandReceived) -> Reply:
     command_index = invocation.command_count
     invocation = append(
         step,
-        replace(invocation, command_count=command_index + 1, failures_since_command=0),
+        replace(
+            invocation,
+            command_count=command_index + 1,
+            failures_since_command=0,
+            last_failure=None,  # this attempt came further
+        ),
         event.type,
         event.payload,
         _name(event),

@@ -58,7 +58,8 @@ def on_run_proposed(step: Step, event: RunProposed) -> Reply:
     if not has_room(step, invocation):
         stop_full(step, invocation)
         return Ignored("the journal is full")
-    changed = settle_with(step, invocation, completion, event.result)
+    further = replace(invocation, last_failure=None)
+    changed = settle_with(step, further, completion, event.result)
     step.changed(changed, "notification", completion_id=event.completion_id)
     return Done()
 

@@ -1,7 +1,7 @@
 """A handler issued a command: what is stored, what is answered at once."""
 
 from restated.core.effects import AckCommand, Ignored, PushNotification, StartAttempt
-from restated.core.events import Invoke, RunProposed
+from restated.core.events import Invoke, RunProposed, Signal
 from restated.model.records import Completion, Failure, Promise, PromiseWaiter, StateValue, Timer
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
@@ -54,6 +54,27 @@ def test_command_takes_the_next_journal_index_and_resets_the_failure_count(
     assert world.journal(first) == ["Command: Input", "Command: Run"]
     assert world.row(first).failures_since_command == 0
     assert world.row(first).policy_attempts == 1
+
+
+def test_an_attempt_that_comes_further_leaves_the_failure_before_it_behind(
+    world: StepWorld,
+) -> None:
+    """sql.md `last_failure`: a new command or the result of a run clears it, as at the reference
+    [seen]; what others cause does not.
+    """
+    first = world.invoke()
+    world.command(first, messages.RUN_COMMAND, pb.RunCommandMessage(result_completion_id=1))
+    world.fail(first)
+    world.advance(60_000)
+    world.apply(Signal(first, "s17", b"1"))
+    assert world.row(first).last_failure is not None
+    world.apply(RunProposed(1, 2, 1, b"1"))
+    assert world.row(first).last_failure is None
+    world.fail(first)
+    world.advance(60_000)
+    assert world.row(first).last_failure is not None
+    world.command(first, messages.RUN_COMMAND, pb.RunCommandMessage(result_completion_id=2))
+    assert world.row(first).last_failure is None
 
 
 def test_ack_is_sent_only_when_asked_for_and_counts_commands(world: StepWorld) -> None:
