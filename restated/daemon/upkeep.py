@@ -49,7 +49,7 @@ class Upkeep:
             await trio.sleep(LOOK_S)
             looks += 1
             await self.shorten_wal()
-            if looks % MEASURE_LOOKS == 0 or self._store.is_full:
+            if looks % MEASURE_LOOKS == 0 or self._store.is_full or self.refusal is not None:
                 self._measure()
 
     async def shorten_wal(self) -> None:

@@ -29,7 +29,7 @@ from restated.core.events import Event
 from restated.core.view import View
 from restated.model.records import Column, Invocation, Row, Timer
 from restated.seams import Clock, Fs
-from restated.store import backup, large, startup
+from restated.store import backup, large, startup, wal
 from restated.store.reading import Rows, Snapshot
 from restated.store.schema import (
     DATABASE_NAME,
@@ -291,7 +291,7 @@ class SqliteStore:
 
     @property
     def wal_bytes(self) -> int:
-        """Bytes of the WAL that the last commit left in use."""
+        """Bytes of the WAL that the last commit left in use; 0 once known to start over."""
         return self._wal_frames * (self._page_bytes + 24)
 
     @property
@@ -313,23 +313,38 @@ class SqliteStore:
         started_ms = self._clock.monotonic_ms()
         try:
             if self._is_single:
-                moved = _move_log(self._checkpointer)
+                moved = wal.move(self._checkpointer)
             else:
-                moved = await self._in_checkpoint_thread(lambda: _move_log(self._checkpointer))
+                moved = await self._in_checkpoint_thread(lambda: wal.move(self._checkpointer))
         except BaseException as error:
             raise self._fail("checkpoint", error) from error
         self.checkpoint_count += 1
         self.checkpoint_seconds += (self._clock.monotonic_ms() - started_ms) / 1000
         left = self._wal_frames > moved
         self._has_rest = left
+        if not left and self.is_full:
+            self._start_over()
         if left and self.wal_bytes >= self._limits.alarm_wal_bytes:
             _log.warning("a reader pins the WAL wal_bytes=%d", self.wal_bytes)
         return self.usage()
 
+    def _start_over(self) -> None:
+        """Know that a full log is free without a commit: while new work is refused, none may come.
+
+        Between two transactions of the writer, in one turn of the loop: no BEGIN meets the lock.
+        """
+        if self._has_begun or self._is_writing:
+            return
+        try:
+            if wal.starts_over(self._writer.connection):
+                self._wal_frames = 0
+        except BaseException as error:
+            raise self._fail("checkpoint", error) from error
+
     async def _move_rest(self) -> None:
         self._has_rest = False
         self._is_writing = True  # the connection is the thread's meanwhile
-        await self._in_commit_thread(lambda: _move_log(self._writer.connection))
+        await self._in_commit_thread(lambda: wal.move(self._writer.connection))
         self._is_writing = False
 
     async def _in_checkpoint_thread(self, work: Callable[[], T]) -> T:
@@ -397,18 +412,6 @@ class SqliteStore:
         """The outcome is unknown (A3): from here on nobody may read or write anything."""
         self._failure = StoreFailedError(f"{what} failed: {error}")
         return self._failure
-
-
-def _move_log(connection: apsw.Connection) -> int:
-    """A checkpoint that waits for nobody; the number of frames, from the first, that are moved.
-
-    0 when another checkpoint is at work, ours or that of a tool: it is tried again after growth.
-    """
-    try:
-        _, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    except apsw.BusyError:
-        return 0
-    return moved
 
 
 async def open_sqlite(

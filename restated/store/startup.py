@@ -37,13 +37,13 @@ from restated.store.store import StoreRefusedError
 
 _log = logging.getLogger("restated.store")
 
+BUSY_MS: Final = 5_000  # how long another connection may stand in the way at start
 SQLITE_VERSION_MIN: Final = 3_051_003  # older ones can lose commits at a WAL reset (C80)
 PAGE_BYTES: Final = 2048
 """Measured, 64 echoes at once (two commits each), 96,000 stored, with checkpoints, per echo:
 1,024: 4.6 KB to storage and 46 us of CPU; 2,048: 5.6 KB, 40 us; 4,096: 7.6 KB, 42 us.
 """
 _LOCK_NAME: Final = "lock"
-BUSY_MS: Final = 5_000  # how long another connection may stand in the way at start
 
 
 class StoreLimits(Record):

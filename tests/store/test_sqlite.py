@@ -1,4 +1,4 @@
-"""restated/store/sqlite.py: the WAL, snapshots, faults, power cuts."""
+"""restated/store/sqlite.py: snapshots, faults, power cuts."""
 
 import stat
 import threading
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from restated.core.effects import Put
 from restated.model.records import Counter, Entry
-from restated.store import sqlite, startup
+from restated.store import startup, wal
 from restated.store.schema import DATABASE_NAME
 from restated.store.sqlite import SqliteStore
 from restated.store.store import StoreFailedError, StoreRefusedError
@@ -29,54 +29,7 @@ from tests.store.opening import (
 COMMITS = 12
 
 
-# -- the WAL
-
-
-def test_the_log_starts_over_with_checkpoints_beside_commits(tmp_path: Path) -> None:
-    """D6: they keep it bounded; rows of both sides survive."""
-    limits = replace(LIMITS, inline_writes_max=0)
-
-    async def keep_short(store: SqliteStore) -> None:
-        while True:
-            await trio.lowlevel.checkpoint()
-            if store.wal_bytes >= 200_000:
-                await store.checkpoint()
-
-    async def check(store: SqliteStore) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_short, store)
-            for value in range(400):
-                await store.commit([Put(Entry(1, value, 1, bytes(4000), 1))])
-            nursery.cancel_scope.cancel()
-        assert store.checkpoint_count > 2
-        assert (tmp_path / f"{DATABASE_NAME}-wal").stat().st_size < 1_500_000
-        assert len(list(store.scan(Entry, 1))) == 400
-
-    on_path(tmp_path, check, limits)
-
-
-def test_a_reader_that_pins_the_log_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """D6: warned at the alarm, new work refused at the bound; commits go on."""
-    limits = replace(LIMITS, alarm_wal_bytes=50_000, stop_wal_bytes=100_000)
-
-    async def check(store: SqliteStore) -> None:
-        with apsw.Connection(str(store.path)) as reader:
-            assert reader.execute("SELECT count(*) FROM counter").get == 0
-            for value in range(50):
-                await store.commit([Put(Entry(1, value, 1, bytes(4000), 1))])
-            await store.checkpoint()
-            assert store.is_full
-            await store.commit([Put(Counter("a", 1))])
-            assert reader.execute("SELECT count(*) FROM counter").get == 0
-        reader.close()
-        await store.checkpoint()
-        await store.commit([Put(Counter("a", 2))])
-        assert not store.is_full
-
-    on_path(tmp_path, check, limits)
-    assert "a reader pins the WAL" in caplog.text
+# -- snapshots and batches
 
 
 def test_a_snapshot_is_taken_beside_the_rest_of_a_checkpoint(
@@ -97,7 +50,7 @@ def test_a_snapshot_is_taken_beside_the_rest_of_a_checkpoint(
     async def check(store: SqliteStore) -> None:
         await store.commit([Put(Counter("a", 1))])
         store._has_rest = True
-        monkeypatch.setattr(sqlite, "_move_log", move)
+        monkeypatch.setattr(wal, "move", move)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.prefetch, [])
             await trio.testing.wait_all_tasks_blocked(0.01)
