@@ -1,6 +1,7 @@
 """The head of a deployment's answer, accepted or turned into a failure.
 
-Lives here: statuses and content types that fail an attempt, `Retry-After`, durations as text.
+Lives here: statuses and content types that fail an attempt, `Retry-After`, an answer that ends too
+late, durations as text.
 Does not: the body (session.py). Source: service-protocol.md 2.1; C68.
 """
 
@@ -92,6 +93,16 @@ def _status_text(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"{status} <unknown status code>"
+
+
+def aborted(abort_timeout_ms: int) -> AttemptError:
+    """The failure of an attempt that did not even suspend in time (4.6)."""
+    return AttemptError(
+        500,
+        f"the invocation stream was closed after the 'abort timeout'"
+        f" ({duration_text(abort_timeout_ms)}) fired.",
+        AttemptCode.ABORT_TIMEOUT,
+    )
 
 
 def duration_text(milliseconds: int) -> str:

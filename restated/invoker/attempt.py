@@ -26,11 +26,11 @@ from restated.core.events import (
     DeploymentPinned,
     RunProposed,
 )
-from restated.invoker.answer import duration_text, header_of, problem_of, retry_after_ms
+from restated.invoker.answer import aborted, header_of, problem_of, retry_after_ms
 from restated.invoker.checks import ProtocolViolationError
 from restated.invoker.children import CHILD_COMMANDS, child_of, peer_of
 from restated.invoker.choice import CONTENT_TYPES, Choice, request_for
-from restated.invoker.pool import MEMORY_RETRY_MS, NO_MEMORY, Intake
+from restated.invoker.pool import MEMORY_RETRY_MS, NO_MEMORY, STALLED, Intake
 from restated.invoker.session import (
     Behavior,
     CommandSent,
@@ -93,7 +93,7 @@ class Attempt:
         self._unsettled_bytes = 0
         self._withheld = 0  # bytes received whose window was not given back
         self._held_bytes = 0  # of the replay, taken from the payload pool
-        self._intake = Intake(around.pool, self._on_granted)
+        self._intake = Intake(around.pool, self._on_granted, self._on_stalled)
         self._at_end: AttemptError | None = None  # the answer is over; what that means if no more
         self._ended = False  # the transport will not call any more
 
@@ -239,13 +239,20 @@ class Attempt:
         if verdict == "waits" and self._exchange is not None:
             self._exchange.keep(kept_bytes)
         elif verdict == "refused":
-            retry_after_ms = MEMORY_RETRY_MS + self._around.rng.below(MEMORY_RETRY_MS)
-            self.fail(NO_MEMORY, retry_after_ms=retry_after_ms, counts=False)
+            self._begin_anew(NO_MEMORY)
         return verdict == "granted"
+
+    def _begin_anew(self, error: AttemptError) -> None:
+        delay_ms = MEMORY_RETRY_MS + self._around.rng.below(MEMORY_RETRY_MS)
+        self.fail(error, retry_after_ms=delay_ms, counts=False)
 
     def _on_granted(self) -> None:
         self._touch()
         self._pump()
+
+    def _on_stalled(self) -> None:
+        if self.phase == "live" and not self._sizes:  # else it is we who make it wait
+            self._begin_anew(STALLED)
 
     @property
     def _is_behind(self) -> bool:
@@ -415,13 +422,7 @@ class Attempt:
         )
 
     def _post_abort(self) -> None:
-        timeout = duration_text(self.choice.settings.abort_timeout_ms)
-        error = AttemptError(
-            500,
-            f"the invocation stream was closed after the 'abort timeout' ({timeout}) fired.",
-            AttemptCode.ABORT_TIMEOUT,
-        )
-        self.fail(error)
+        self.fail(aborted(self.choice.settings.abort_timeout_ms))
 
     def _on_over(self, error: AttemptError) -> None:
         self._ended = True

@@ -364,3 +364,4 @@ class Invoker:
             if attempt.deadline_ms <= now_ms:
                 attempt.expire()
             self._next_deadline_ms = min(self._next_deadline_ms, attempt.deadline_ms)
+        self._pool.sweep(now_ms)

@@ -6,7 +6,9 @@ Rules: M1 whatever is offered, what is held stays within the pool and one messag
 waits for somebody who waits: the whole of a large message is granted as soon as its header tells
 the size, or nothing of it, so that whoever was granted can always finish. One grant is given in
 any case, also beside replays that do not move. C84: what those hold who wait cannot be taken back
-from them; it has a share of its own, and who exceeds it gives up and begins anew later.
+from them; it has a share of its own, and who exceeds it gives up and begins anew later. C25: a
+peer that stops half-way through a granted message, for as long as its timeouts allow, must not
+hold up the others: while they wait it gives up, too.
 """
 
 from collections import deque
@@ -21,11 +23,20 @@ LARGE_BYTES: Final = 1 << 20  # smaller messages are bounded by what an attempt 
 COPIES: Final = 2  # a message until it is applied: its bytes, and what protobuf reads from them
 PARKED_SHARE: Final = 4  # the fourth part of the pool is for what waiting attempts have received
 MEMORY_RETRY_MS: Final = 500  # up to twice that
+STALL_MS: Final = 15_000.0  # without a byte, while others wait; a lost packet is sent again in less
 NO_MEMORY: Final = AttemptError(
     503,
     "too many large messages are arriving at once (payload pool); the attempt is repeated",
     AttemptCode.INTERNAL,
 )
+STALLED: Final = AttemptError(
+    503,
+    f"a large message stopped half-way for {STALL_MS / 1000:.0f} seconds while others waited for"
+    " memory (payload pool); the attempt is repeated",
+    AttemptCode.INTERNAL,
+)
+
+NEVER: Final = float("-inf")
 
 Verdict = Literal["granted", "waits", "refused"]
 
@@ -35,7 +46,7 @@ class PayloadPool:
 
     __slots__ = (
         "_bytes_max", "_granted_bytes", "_is_granting", "_parked_bytes", "_queue",
-        "_replayed_bytes", "freed",
+        "_replayed_bytes", "_seen", "freed",
     )  # fmt: skip
 
     def __init__(self, bytes_max: int = PAYLOAD_POOL_BYTES) -> None:
@@ -44,6 +55,8 @@ class PayloadPool:
         self._granted_bytes = 0
         self._parked_bytes = 0
         self._queue: deque[Intake] = deque()  # who waits, in order
+        # Who was granted a message, how far it was when last seen, and since when.
+        self._seen: dict[Intake, tuple[int, float]] = {}
         self._is_granting = False
         self.freed: Callable[[], None] = _ignore  # there may be room for another attempt
 
@@ -64,12 +77,24 @@ class PayloadPool:
         if change < 0:
             self._give_on()
 
+    def sweep(self, now_ms: float) -> None:
+        """Take grants back from whose messages have stood still while others waited for memory.
+
+        To be called every second or so; without anybody who waits nobody is looked at.
+        """
+        for intake, (progress, since_ms) in list(self._seen.items()):
+            if not self._queue or intake.progress != progress or since_ms == NEVER:
+                self._seen[intake] = intake.progress, now_ms if self._queue else NEVER
+            elif now_ms - since_ms >= STALL_MS:
+                self._seen[intake] = progress, now_ms
+                intake.on_stalled()
+
     # -- for Intake
 
     def ask(self, intake: "Intake", cost_bytes: int) -> bool:
         """Grant a whole message now, or queue for it."""
         if not self._queue and self._fits(cost_bytes):
-            self._granted_bytes += cost_bytes
+            self._grant(intake, cost_bytes)
             return True
         intake.wanted_bytes = cost_bytes
         self._queue.append(intake)
@@ -80,8 +105,9 @@ class PayloadPool:
         self._parked_bytes += change
         return self._parked_bytes <= self._bytes_max // PARKED_SHARE
 
-    def give_back(self, granted_bytes: int) -> None:
+    def give_back(self, intake: "Intake", granted_bytes: int) -> None:
         """A granted message is stored, or dropped."""
+        del self._seen[intake]
         self._granted_bytes -= granted_bytes
         assert self._granted_bytes >= 0, "every byte given back was granted"
         self._give_on()
@@ -90,6 +116,10 @@ class PayloadPool:
         """It does not wait any more."""
         self._queue.remove(intake)
         self._give_on()
+
+    def _grant(self, intake: "Intake", cost_bytes: int) -> None:
+        self._granted_bytes += cost_bytes
+        self._seen[intake] = intake.progress, NEVER
 
     def _fits(self, cost_bytes: int) -> bool:
         if not self._granted_bytes:
@@ -105,7 +135,7 @@ class PayloadPool:
         try:
             while self._queue and self._fits(self._queue[0].wanted_bytes):
                 intake = self._queue.popleft()
-                self._granted_bytes += intake.wanted_bytes
+                self._grant(intake, intake.wanted_bytes)
                 intake.on_granted()
         finally:
             self._is_granting = False
@@ -115,11 +145,18 @@ class PayloadPool:
 class Intake:
     """The large message that one attempt is receiving."""
 
-    __slots__ = ("_granted_bytes", "_parked_bytes", "_pool", "_resume", "wanted_bytes")
+    __slots__ = (
+        "_granted_bytes", "_parked_bytes", "_pool", "_resume", "on_stalled", "progress",
+        "wanted_bytes",
+    )  # fmt: skip
 
-    def __init__(self, pool: PayloadPool, resume: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: PayloadPool, resume: Callable[[], None], on_stalled: Callable[[], None]
+    ) -> None:
         self._pool = pool
         self._resume = resume
+        self.on_stalled = on_stalled  # others wait for what it was granted: to release it
+        self.progress = 0  # times that more of a granted message had come
         self._granted_bytes = 0
         self._parked_bytes = 0
         self.wanted_bytes = 0  # what the message that waits for its grant will cost
@@ -148,6 +185,7 @@ class Intake:
             kept_bytes = received_bytes - self._parked_bytes
             self._parked_bytes = received_bytes
             return ("waits" if self._pool.park(kept_bytes) else "refused"), kept_bytes
+        self.progress += 1
         return "granted", 0
 
     def on_granted(self) -> None:
@@ -164,7 +202,7 @@ class Intake:
             self._pool.forget(self)
         granted_bytes, self._granted_bytes = self._granted_bytes, 0
         if granted_bytes:
-            self._pool.give_back(granted_bytes)
+            self._pool.give_back(self, granted_bytes)
 
     def _unpark(self) -> None:
         self._pool.park(-self._parked_bytes)

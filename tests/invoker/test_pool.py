@@ -8,7 +8,7 @@ import trio
 from restated.core.events import Kill
 from restated.invoker.http2_exchange import Http2Exchange
 from restated.invoker.invoker import InvokerLimits
-from restated.invoker.pool import COPIES, LARGE_BYTES, Intake, PayloadPool
+from restated.invoker.pool import COPIES, LARGE_BYTES, STALL_MS, Intake, PayloadPool
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
 from restated.protocol.wire import frame
@@ -122,6 +122,33 @@ def test_answer_that_ends_while_it_waits_fails_the_attempt() -> None:
     run_world(body, InvokerLimits(payload_pool_bytes=12 * MIB))
 
 
+def test_a_peer_that_stops_half_way_gives_up_while_others_wait() -> None:
+    """C25, G14: not after its timeouts of minutes; it begins anew, and that is no failure."""
+
+    async def body(world: InvokerWorld) -> None:
+        stalls = iter([600, 0])
+
+        def first_stalls(peer: Peer) -> Generator[None, None, None]:
+            yield from flood(world, 4 * MIB, [], stall_s=next(stalls))(peer)
+
+        world.sdk.script(GREET, first_stalls)
+        world.sdk.script(NAP, flood(world, 4 * MIB, []))
+        first = await world.invoke()
+        await trio.sleep(100)
+        assert world.row(first).attempt == 1, "nobody waits: it may take its time"
+        second = await world.invoke("nap")
+        await trio.sleep(STALL_MS / 1000 - 1)
+        assert world.row(second).status == "invoked"
+        await trio.sleep(3)
+        assert world.outcome(second) == bytes(4 * MIB)
+        await trio.sleep(3)
+        assert world.outcome(first) == bytes(4 * MIB)
+        assert world.row(first).attempt == 2
+        assert world.invoker.held_bytes == 0
+
+    run_world(body, InvokerLimits(payload_pool_bytes=12 * MIB))
+
+
 # -- the pool itself
 
 
@@ -129,7 +156,7 @@ class Asking:
     """An attempt's intake that remembers its grants."""
 
     def __init__(self, pool: PayloadPool, log: list[str], name: str) -> None:
-        self.intake = Intake(pool, lambda: log.append(name))
+        self.intake = Intake(pool, lambda: log.append(name), lambda: log.append(f"{name} stalls"))
 
 
 def test_grants_are_whole_and_in_order() -> None:
@@ -147,6 +174,23 @@ def test_grants_are_whole_and_in_order() -> None:
     second.release()
     third.release()
     assert pool.held_bytes == 0
+
+
+def test_who_moves_keeps_its_grant_however_slow_it_is() -> None:
+    """C25: the time begins when somebody waits, and anew with every byte."""
+    pool, log = PayloadPool(16 * MIB), list[str]()
+    first, second = (Asking(pool, log, name).intake for name in "ab")
+    first.judge(5 * MIB, 0)
+    pool.sweep(0)
+    second.judge(4 * MIB, 0)
+    pool.sweep(STALL_MS)
+    pool.sweep(2 * STALL_MS - 1)
+    first.judge(5 * MIB, 0)
+    pool.sweep(2 * STALL_MS)
+    pool.sweep(3 * STALL_MS - 1)
+    assert log == []
+    pool.sweep(3 * STALL_MS)
+    assert log == ["a stalls"]
 
 
 def test_replays_that_stand_still_leave_one_grant() -> None:
