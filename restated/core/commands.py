@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from restated.core.accept import TIME_MS_MAX
 from restated.core.effects import AckCommand, ArmTimer, Done, Ignored, Reply
-from restated.core.events import Attach, CommandReceived, Complete, Result, Signal
+from restated.core.events import Attach, CommandReceived, Result, Signal
 from restated.core.journal import (
     append,
     expect,
@@ -22,6 +22,7 @@ from restated.core.journal import (
     state_keys,
 )
 from restated.core.pausing import COMMAND_ENTRIES, has_room, stop_full
+from restated.core.pieces import answer_all
 from restated.core.view import Step, current
 from restated.model.ids import parse_awakeable_id
 from restated.model.records import (
@@ -29,6 +30,7 @@ from restated.model.records import (
     CompletionKind,
     Failure,
     Invocation,
+    Outcome,
     Promise,
     PromiseWaiter,
     StateValue,
@@ -160,7 +162,7 @@ def on_complete_promise(step: Step, invocation: Invocation, event: CommandReceiv
     body = event.body
     assert isinstance(body, pb.CompletePromiseCommandMessage)
     key = (*invocation.lock_key, body.key)
-    result: Result
+    result: Outcome
     if step.get(Promise, *key) is not None:
         answer = pb.NotificationMessage(failure=wire_failure(PROMISE_ALREADY_COMPLETED))
     else:
@@ -172,8 +174,8 @@ def on_complete_promise(step: Step, invocation: Invocation, event: CommandReceiv
         else:
             step.put(Promise(*key, body.completion_value.content))
             result = body.completion_value.content
-        for waiter in list(step.scan(PromiseWaiter, *key)):
-            step.send(Complete(waiter.caller, waiter.completion_id, result))
+        waiters = [(row.caller, row.completion_id) for row in step.scan(PromiseWaiter, *key)]
+        answer_all(step, waiters, result)
         step.clear(PromiseWaiter, *key)
     _settle_now(step, invocation, body.result_completion_id, "complete_promise", answer)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from restated.core.accept import TIME_MS_MAX, add_waiter, has_expired, start
 from restated.core.effects import ChangeKind, Done, Ignored, Reply, Settled
 from restated.core.events import Attach, Complete, Expired
-from restated.core.pieces import remove_journal_rows
+from restated.core.pieces import answer_all, remove_journal_rows
 from restated.core.removal import (
     remove,
     remove_journal,
@@ -101,8 +101,8 @@ def answer_waiters(step: Step, invocation: Invocation, outcome: Outcome) -> None
     """Give the outcome to every invocation that waits for it."""
     if not invocation.has_waiters:
         return
-    for waiter in step.scan(Waiter, invocation.number):
-        step.send(Complete(waiter.caller, waiter.completion_id, outcome))
+    waiters = step.scan(Waiter, invocation.number)
+    answer_all(step, [(waiter.caller, waiter.completion_id) for waiter in waiters], outcome)
     step.clear(Waiter, invocation.number)
 
 

@@ -418,7 +418,7 @@ class OutboxMessages(Row):
     KEY = ("sequence",)
 
     sequence: int
-    messages: bytes  # msgpack of pairs: name of the event class, msgpack of the event
+    messages: bytes  # msgpack of pairs: a class, its msgpack; or an outcome that Answers name
 
 
 class Deployment(Row):

@@ -3,8 +3,8 @@
 import pytest
 
 from restated.core.effects import Settled
-from restated.core.events import Attach, Kill, Purge, TimerFired
-from restated.core.pieces import MESSAGES_MAX, PIECE_BYTES_MAX, REMOVED_BYTES_MAX, ROWS_MAX
+from restated.core.events import Attach, AttemptEnded, Kill, Purge, TimerFired
+from restated.core.pieces import ANSWERED_BYTES_MAX, MESSAGES_MAX, REMOVED_BYTES_MAX, ROWS_MAX
 from restated.model.records import Completion, Entry, OutboxMessages, Row, SignalRow, Timer
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
@@ -35,23 +35,51 @@ def test_kill_of_a_large_tree_goes_on_until_all_of_it_is_dead(world: StepWorld) 
     assert list(world.store.scan(Timer)) == []
 
 
-def test_more_waiters_than_one_event_answers_all_get_the_outcome(world: StepWorld) -> None:
-    """B2: equal bytes for everybody, also through the outbox, whatever the size of a piece."""
+@pytest.mark.parametrize(
+    ("size", "count", "at_once"),
+    [
+        (10, 2 * MESSAGES_MAX + 25, MESSAGES_MAX),
+        (ANSWERED_BYTES_MAX // 10, 25, 10),
+        (ANSWERED_BYTES_MAX + 1, 3, 1),
+    ],
+)
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_more_waiters_than_one_event_answers_all_get_the_outcome(
+    world: StepWorld, size: int, count: int, at_once: int, *, succeeds: bool
+) -> None:
+    """B2, M2: equal bytes for everybody, copied for so many at a time, stored once for the rest."""
     target = world.invoke()
-    value = b"v" * (PIECE_BYTES_MAX // 10)
-    askers = [world.invoke() for _ in range(MESSAGES_MAX + 25)]
-    for asker in askers:
-        body = pb.AttachInvocationCommandMessage(invocation_id=target, result_completion_id=1)
-        world.command(asker, messages.ATTACH_INVOCATION_COMMAND, body, peer=target)
-    world.output(target, value)
-    assert len(list(world.store.scan(OutboxMessages))) == 3
+    askers = asking(world, target, count)
+    value = pb.Value(content=b"v" * size) if succeeds else None
+    failure = None if succeeds else pb.Failure(code=500, message="v" * size)
+    output = pb.OutputCommandMessage(value=value, failure=failure)
+    world.command(target, messages.OUTPUT_COMMAND, output)
+    world.apply(AttemptEnded(number(world, target), 1))
+    answered = [answers(world, askers)]
+    assert sum(len(row.messages) for row in world.store.scan(OutboxMessages)) < size + 5_000
+    while timers := world.store.due(world.now_ms, 1):
+        world.apply(TimerFired(0, timers[0].kind, timers[0].token))
+        answered.append(answers(world, askers))
+    steps = [*range(at_once, count, at_once), count]
+    assert answered == steps
+    assert list(world.store.scan(OutboxMessages)) == []
+    entries = [world.store.get(Entry, number(world, asker), 2) for asker in askers]
+    assert len({entry.payload for entry in entries if entry is not None}) == 1
+
+
+def test_waiters_of_two_outcomes_that_are_large_are_answered_in_turn(world: StepWorld) -> None:
+    """The outcome of the first is still there when the second is stored behind it."""
+    targets = [world.invoke(), world.invoke()]
+    askers = [asking(world, target, 3) for target in targets]
+    for index, target in enumerate(targets):
+        world.output(target, bytes([index]) * (ANSWERED_BYTES_MAX + 1))
+    world.apply(Kill(askers[0][2]))
     world.advance(0)
-    answered = [
-        row.entry_index
-        for asker in askers
-        for row in world.store.scan(Completion, number(world, asker))
-    ]
-    assert answered == [2] * len(askers)
+    assert (answers(world, askers[0][:2]), answers(world, askers[1])) == (2, 3)
+    last = world.store.get(Entry, number(world, askers[1][2]), 2)
+    assert last is not None
+    assert last.payload.endswith(bytes([1]) * 10)
+    assert list(world.store.scan(OutboxMessages)) == []
 
 
 @pytest.mark.parametrize("entries", [10, ROWS_MAX, 2 * ROWS_MAX + 7])
@@ -106,6 +134,21 @@ def test_unknown_identity_is_answered_through_the_outbox_too(world: StepWorld) -
 def number(world: StepWorld, invocation_id: str) -> int:
     """The number of an invocation."""
     return world.row(invocation_id).number
+
+
+def asking(world: StepWorld, target: str, count: int) -> list[str]:
+    """So many invocations that wait for the outcome of `target`."""
+    askers = [world.invoke() for _ in range(count)]
+    for asker in askers:
+        body = pb.AttachInvocationCommandMessage(invocation_id=target, result_completion_id=1)
+        world.command(asker, messages.ATTACH_INVOCATION_COMMAND, body, peer=target)
+    return askers
+
+
+def answers(world: StepWorld, askers: list[str]) -> int:
+    """How many of them have got it."""
+    rows = [world.store.get(Completion, number(world, asker), 1) for asker in askers]
+    return sum(row is not None and row.entry_index == 2 for row in rows)
 
 
 def left_of(world: StepWorld, owner: int) -> list[Row]:
