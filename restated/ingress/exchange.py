@@ -46,11 +46,12 @@ class IngressLimits(Record):
 
 
 class Response(Record):
-    """A complete answer. `closes`: the connection cannot be used for another request."""
+    """A complete answer. `kept` lives as long as it does: what others share the body by."""
 
     status: int
     headers: Headers
     body: bytes = b""
+    kept: object = None
 
 
 class PeerGoneError(Exception):

@@ -10,6 +10,8 @@ Source: ingress.md 2, 3, 10, 14, 16, 17.
 import logging
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from restated.core.events import Signal
 from restated.engine.catalog import Catalog, LiveCatalog
 from restated.engine.dispatch import ShuttingDownError, Waiters
@@ -94,7 +96,7 @@ class Ingress:
             self.requests_in_progress -= 1
             share.give_back()
         cors = cors_headers(request.headers)
-        return Response(response.status, response.headers + cors, response.body)
+        return replace(response, headers=response.headers + cors) if cors else response
 
     async def _answer(self, request: Request, share: Share) -> Response:
         self._check_length(request)

@@ -4,8 +4,14 @@ Lives here: what the state of an invocation means for attach and output, success
 answers.
 Does not: name invocations (paths.py, targets.py), start them (invoke.py).
 Rules: C48 the waiter is registered before the store is read; C52 output of an accepted invocation
-is never 404; C53 a stored answer equals the live one.
+is never 404; C53 a stored answer equals the live one; M1 a large outcome that hundreds read slowly
+is in memory once.
 """
+
+from typing import Final
+from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
 
 from restated.engine.catalog import LiveCatalog
 from restated.engine.dispatch import Waiters
@@ -23,27 +29,39 @@ from restated.model.services import Handler
 from restated.seams import Clock
 from restated.store.store import Store
 
+SHARED_BYTES_MIN: Final = 64 << 10  # below it a copy costs less than finding the other
+
+
+class Kept:
+    """An outcome as read from the store; alive as long as an answer carries it."""
+
+    __slots__ = ("__weakref__", "outcome")
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
 
 class Retrieval:
     """Reads what there is about one invocation, and waits for its end."""
 
-    __slots__ = ("_catalog", "_clock", "_store", "_waiters")
+    __slots__ = ("_catalog", "_clock", "_shared", "_store", "_waiters")
 
     def __init__(self, store: Store, waiters: Waiters, catalog: LiveCatalog, clock: Clock) -> None:
         self._store = store
         self._waiters = waiters
         self._catalog = catalog
         self._clock = clock
+        self._shared: WeakValueDictionary[int, Kept] = WeakValueDictionary()  # by number
 
     async def attach(self, invocation_id: str) -> Response:
         """The outcome, as soon as there is one; ShuttingDownError when the daemon stops."""
         waiter = self._waiters.expect(invocation_id)
         try:
-            invocation, outcome = self._find(invocation_id)
+            invocation, kept = self._find(invocation_id)
             if invocation is None:
                 return failure_response(NOT_FOUND, "", ("x-restate-id", invocation_id))
-            if outcome is not None:
-                return self._stored(invocation, outcome)
+            if kept is not None:
+                return self._stored(invocation, kept)
             settled = await waiter.wait()
         finally:
             self._waiters.forget(waiter)
@@ -54,14 +72,14 @@ class Retrieval:
 
     def output(self, invocation_id: str) -> Response:
         """The outcome if there is one by now."""
-        invocation, outcome = self._find(invocation_id)
+        invocation, kept = self._find(invocation_id)
         if invocation is None:
             raise RequestError(IngressError.INVOCATION_NOT_FOUND)
-        if outcome is None:
+        if kept is None:
             raise RequestError(IngressError.NOT_READY)
-        return self._stored(invocation, outcome)
+        return self._stored(invocation, kept)
 
-    def _find(self, invocation_id: str) -> tuple[Invocation | None, Outcome | None]:
+    def _find(self, invocation_id: str) -> tuple[Invocation | None, Kept | None]:
         """The invocation, None when unknown or expired, and its outcome once completed."""
         with self._store.snapshot() as view:
             invocation = view.by_id(invocation_id)
@@ -70,15 +88,22 @@ class Retrieval:
             expires_at_ms = invocation.expires_at_ms
             if expires_at_ms is not None and expires_at_ms <= self._clock.wall_ms():
                 return None, None
-            result = view.get(Result, invocation.number)
-            assert result is not None, "a retained invocation has its result"
-            return invocation, result.outcome
+            kept = self._shared.get(invocation.number)
+            if kept is None:
+                result = view.get(Result, invocation.number)
+                assert result is not None, "a retained invocation has its result"
+                kept = Kept(result.outcome)
+        if isinstance(kept.outcome, bytes) and len(kept.outcome) >= SHARED_BYTES_MIN:
+            self._shared[invocation.number] = kept
+        return invocation, kept
 
-    def _stored(self, invocation: Invocation, outcome: Outcome) -> Response:
+    def _stored(self, invocation: Invocation, kept: Kept) -> Response:
         handler = self._latest_handler(invocation)
-        return outcome_response(
-            handler, invocation.id, outcome, expires_at_ms=invocation.expires_at_ms
+        expires_at_ms = invocation.expires_at_ms
+        response = outcome_response(
+            handler, invocation.id, kept.outcome, expires_at_ms=expires_at_ms
         )
+        return replace(response, kept=kept)
 
     def _latest_handler(self, invocation: Invocation) -> Handler | None:
         service = self._catalog.current.services.get(invocation.service)
