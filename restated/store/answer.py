@@ -64,6 +64,7 @@ _JSON: Final[dict[SqlType, Callable[[Any], Any]]] = {
     "list_u32": _raw,
     "list_i64": _raw,
     "list_f64": _raw,
+    "list_bool": _raw,
     "f64": float,
     "text": lambda value: value.decode(errors="replace") if isinstance(value, bytes) else value,
 }  # the others are written as they are
@@ -122,6 +123,7 @@ _ARROW: Final[dict[SqlType, Callable[[Any], Any]]] = {
     "list_u32": msgspec.json.decode,
     "list_i64": msgspec.json.decode,
     "list_f64": msgspec.json.decode,
+    "list_bool": msgspec.json.decode,
 }
 
 
@@ -214,6 +216,7 @@ def _arrow_type(na: Any, column: SqlColumn) -> Any:  # noqa: ANN401 - nanoarrow 
 
 _ARROW_LISTS: Final[dict[SqlType, str]] = {
     "list_text": "large_string", "list_u32": "uint32", "list_i64": "int64", "list_f64": "float64",
+    "list_bool": "bool_",
 }  # fmt: skip
 _ARROW_TIMES: Final[dict[SqlType, tuple[str, ...]]] = {
     "timestamp": ("timestamp", "ms", "+00:00"), "timestamp_ns": ("timestamp", "ns"),

@@ -18,22 +18,40 @@ from typing import Final
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.transforms import eliminate_semi_and_anti_joins
 
 from restated.model.ids import IdError, parse_invocation_id
 from restated.model.records import Record
+from restated.store import sql_aggregates
+from restated.store.sql_calls import ELEMENTS
 from restated.store.sql_columns import check_distinct, renamed, write_stars
 from restated.store.sql_expressions import Expressions
 from restated.store.sql_names import display_name
+from restated.store.sql_queries import (
+    coerce_side,
+    is_bounded,
+    kept_qualifier,
+    of_columns,
+    write_natural,
+)
+from restated.store.sql_rewriting import (
+    UNNESTED,
+    chosen_rows,
+    derived_list,
+    first_of_each,
+    projected,
+    rows_of_list,
+    unnested,
+)
 from restated.store.sql_shape import named, shape_of
 from restated.store.sql_statements import parse, written_out
 from restated.store.sql_statuses import narrow
-from restated.store.sql_tables import INFORMATION_SCHEMA, TABLES, SqlColumn, SqlType
+from restated.store.sql_tables import INFORMATION_SCHEMA, LIST_TABLE, TABLES, SqlColumn, SqlType
 from restated.store.sql_typing import (
     UNNAMED_PREFIX,
     Scope,
     Source,
     SqlError,
-    coerce,
     folded,
     only_parts,
     unify,
@@ -125,13 +143,13 @@ def _plan_query(text: str) -> Plan:
 
 _SELECT_PARTS: Final = frozenset({
     "with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit",
-    "offset", "distinct",
+    "offset", "distinct", "windows", "qualify",
 })  # fmt: skip
 _TABLE_PARTS: Final = frozenset({"this", "alias", "db", "catalog", "joins"})
 _QUERY_PARTS: Final = frozenset({
     "this", "expression", "distinct", "alias", "with_", "joins", "order", "limit", "offset",
 })  # fmt: skip
-_JOIN_PARTS: Final = frozenset({"this", "on", "using", "side", "kind"})
+_JOIN_PARTS: Final = frozenset({"this", "on", "using", "side", "kind", "method"})
 _VALUES_PARTS: Final = frozenset({"expressions", "alias"})
 
 
@@ -155,6 +173,8 @@ class _Statement:
     def _check_tables(self, root: exp.Expression) -> None:
         """Nothing is read but our views and the statement's own queries, wherever it stands."""
         for table in root.find_all(exp.Table):
+            if isinstance(table.this, exp.Anonymous) and table.this.name == LIST_TABLE:
+                continue
             if not (table.name.startswith(VIEW_PREFIX) or table.name in self._ctes):
                 raise SqlError(f"Error during planning: table '{table.name}' not found")
 
@@ -177,7 +197,7 @@ class _Statement:
         only_parts(node, _QUERY_PARTS)
         scope = self._with(node, outer)
         columns = self._query(node.this, scope)
-        self._order(node, _of_columns(outer, columns))
+        self._order(node, of_columns(outer, columns))
         return columns
 
     def _with(self, node: exp.Expression, outer: Scope) -> Scope:
@@ -202,26 +222,62 @@ class _Statement:
 
     def _select(self, node: exp.Select, outer: Scope) -> tuple[SqlColumn, ...]:
         only_parts(node, _SELECT_PARTS)
-        distinct = node.args.get("distinct")
-        if distinct is not None and distinct.args.get("on"):
-            msg = "This feature is not implemented: DISTINCT ON"
-            raise SqlError(msg)
+        eliminate_semi_and_anti_joins(node)
         scope = self._with(node, outer)
         from_ = node.args.get("from_")
         if from_ is not None:
             self._source(from_.this, scope)
-        for join in node.args.get("joins") or []:
-            self._join(join, scope)
+            for join in node.args.get("joins") or []:
+                self._join(join, scope)
         where = node.args.get("where")
         if where is not None:
             self._expressions.condition(where.this, scope)
             narrow(where, scope)
+        self._unnest(node, scope)
+        for window in node.args.get("windows") or []:
+            sql_aggregates.type_definition(self._expressions.type_of, window, scope)
         columns = self._projections(node, scope)
         for column in columns:
             scope.aliases.setdefault(column.name, column.type)
         self._group(node, scope)
         self._order(node, scope)
+        self._choose(node, columns, scope)
         return columns
+
+    def _unnest(self, node: exp.Select, scope: Scope) -> None:
+        listed = unnested(node, lambda call: display_name(call, scope))
+        if listed is None:
+            return
+        holder = exp.Paren(this=listed)
+        column = SqlColumn("value", self._element_type(holder.this, scope))
+        table = rows_of_list(holder.this, UNNESTED)
+        if node.args.get("from_") is None:
+            node.set("from_", exp.From(this=table))
+        else:
+            node.append("joins", exp.Join(this=table, kind="CROSS"))
+        scope.sources.append(Source(UNNESTED, (column,), is_hidden=True))
+
+    def _element_type(self, node: exp.Expression, scope: Scope) -> SqlType:
+        have = self._expressions.type_of(node, scope)
+        if have not in ELEMENTS:
+            msg = f"Error during planning: unnest() can only be applied to array, not {have}"
+            raise SqlError(msg)
+        return ELEMENTS[have]
+
+    def _choose(self, node: exp.Select, columns: tuple[SqlColumn, ...], scope: Scope) -> None:
+        """DISTINCT ON and QUALIFY, whose conditions are windows: around what is typed already."""
+        distinct, qualify = node.args.get("distinct"), node.args.get("qualify")
+        on = distinct.args.get("on") if distinct is not None else None
+        if qualify is not None:
+            self._expressions.condition(qualify.this, scope)
+            bare = [one.this if isinstance(one, exp.Alias) else one for one in node.expressions]
+            for column in list(qualify.find_all(exp.Column)):
+                column.replace(projected(column, columns, bare).copy())
+            chosen_rows(node, columns, qualify.this)
+        if on is not None:
+            for key in list(on.expressions):
+                self._expressions.type_of(key, scope)
+            chosen_rows(node, columns, first_of_each(node, columns, list(on.expressions)))
 
     def _projections(self, node: exp.Select, scope: Scope) -> tuple[SqlColumn, ...]:
         columns: list[SqlColumn] = []
@@ -261,6 +317,9 @@ class _Statement:
             bound = node.args.get(key)
             if bound is None:
                 continue
+            if isinstance(bound.expression, exp.Var) and bound.expression.name.upper() == "ALL":
+                node.set(key, None)
+                continue
             if isinstance(bound, exp.Fetch):
                 msg = "This feature is not implemented: FETCH; use LIMIT"
                 raise SqlError(msg)
@@ -276,10 +335,12 @@ class _Statement:
         if kind not in {"", "INNER", "OUTER", "CROSS"}:
             msg = f"This feature is not implemented: {kind} JOIN"
             raise SqlError(msg)
+        before = {column.name for source in scope.sources for column in source.columns}
         self._source(join.this, scope)
         on = join.args.get("on")
         if on is not None:
             self._expressions.condition(on, scope)
+        write_natural(join, before, scope.sources[-1].columns)
         shared = [folded(identifier) for identifier in join.args.get("using") or []]
         for name in shared:
             if scope.find(name, "") is None:
@@ -294,6 +355,10 @@ class _Statement:
             msg = f"Resources exhausted: more than {TABLES_MAX} tables in one statement"
             raise SqlError(msg)
         match node:
+            case exp.Unnest():
+                self._list(node, scope)
+            case exp.Table() if isinstance(node.this, exp.Anonymous):
+                self._list(node, scope)
             case exp.Table():
                 self._table(node, scope)
             case exp.Subquery():
@@ -309,6 +374,27 @@ class _Statement:
                 raise SqlError(msg)
         for join in node.args.get("joins") or []:
             self._join(join, scope)
+
+    def _list(self, node: exp.Expression, scope: Scope) -> None:
+        """UNNEST of a list, or a series of numbers: one column."""
+        is_series = isinstance(node, exp.Table)
+        if is_series and node.this.name.lower() not in {"generate_series", "range"}:
+            msg = f"Error during planning: table function '{node.this.name}' not found"
+            raise SqlError(msg)
+        given = [node.this] if is_series else list(node.expressions)
+        alias = node.args.get("alias")
+        names = [folded(name) for name in (alias.args.get("columns") or [])] if alias else []
+        if len(given) != 1 or len(names) > 1 or node.args.get("offset"):
+            msg = "This feature is not implemented: UNNEST of more than one list"
+            raise SqlError(msg)
+        holder = exp.Paren(this=given[0].copy())
+        kind = self._element_type(holder.this, Scope(None, {}))
+        shown = folded(alias.this) if alias is not None else f"{UNNAMED_PREFIX}{self._table_count}"
+        if alias is not None:
+            _check_name(shown)
+        name = names[0] if names else "value"
+        node.replace(derived_list(holder.this, name, shown))
+        scope.sources.append(Source(shown, (SqlColumn(name, kind),)))
 
     def _table(self, node: exp.Table, scope: Scope) -> None:
         only_parts(node, _TABLE_PARTS)
@@ -354,7 +440,7 @@ class _Statement:
             columns = new_columns
         shown = folded(alias.this) if alias is not None and alias.this else ""
         if not shown:  # SQLite needs a name to qualify columns with
-            shown = _kept_qualifier(node) or f"{UNNAMED_PREFIX}{self._table_count}"
+            shown = kept_qualifier(node) or f"{UNNAMED_PREFIX}{self._table_count}"
             node.set("alias", exp.TableAlias(this=exp.to_identifier(shown, quoted=True)))
         else:
             _check_name(shown)
@@ -384,7 +470,7 @@ class _Statement:
         sides: list[tuple[SqlColumn, ...]] = []
         for key in ("this", "expression"):
             side = node.args[key]
-            if not isinstance(side, exp.Select | exp.SetOperation) or _is_bounded(side):
+            if not isinstance(side, exp.Select | exp.SetOperation) or is_bounded(side):
                 inner = side.this if isinstance(side, exp.Subquery) else side
                 # SQLite takes no parentheses around a part of a compound.
                 side = exp.Select(expressions=[exp.Star()]).from_(exp.Subquery(this=inner.copy()))
@@ -402,46 +488,9 @@ class _Statement:
             for one, other in zip(left, right, strict=True)
         )
         for side, have in zip(("this", "expression"), sides, strict=True):
-            _coerce_side(node.args[side], have, columns)
-        self._order(node, _of_columns(outer, columns))
+            coerce_side(node.args[side], have, columns)
+        self._order(node, of_columns(outer, columns))
         return columns
-
-
-def _kept_qualifier(node: exp.Subquery) -> str:
-    """The name that columns of a query without an alias are still known by, outside of it.
-
-    That of the one thing that it selects from; empty where it could clash with another.
-    """
-    query, place = node.this, node.parent
-    if not isinstance(place, exp.From) or not isinstance(query, exp.Select):
-        return ""
-    from_, outside = query.args.get("from_"), place.parent
-    has_joins = query.args.get("joins") or (outside is not None and outside.args.get("joins"))
-    if from_ is None or has_joins or from_.this.args.get("joins") or node.args.get("joins"):
-        return ""
-    return str(from_.this.alias)
-
-
-def _coerce_side(
-    side: exp.Expression, have: tuple[SqlColumn, ...], want: tuple[SqlColumn, ...]
-) -> None:
-    """Bring a plain SELECT of a UNION to the types of the whole."""
-    projections = list(side.expressions) if isinstance(side, exp.Select) else []
-    for projection, old, new in zip(projections, have, want, strict=False):
-        if old.type != new.type:
-            inner = projection.this if isinstance(projection, exp.Alias) else projection
-            coerce(inner, old.type, new.type)
-
-
-def _is_bounded(node: exp.Expression) -> bool:
-    return any(node.args.get(key) is not None for key in ("order", "limit", "offset", "with_"))
-
-
-def _of_columns(outer: Scope, columns: tuple[SqlColumn, ...]) -> Scope:
-    """A scope of nothing but the columns of a compound, for its ORDER BY."""
-    scope = Scope(outer, outer.ctes)
-    scope.aliases = {column.name: column.type for column in columns}
-    return scope
 
 
 def _check_name(name: str) -> None:

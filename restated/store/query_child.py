@@ -54,10 +54,10 @@ from restated.store.query_wire import (
     frame,
     requests,
 )
-from restated.store.sql_aggregates import AGGREGATES
 from restated.store.sql_calendar import SqlValueError, Value
 from restated.store.sql_functions import FUNCTIONS
-from restated.store.sql_tables import SqlColumn
+from restated.store.sql_statistics import STATISTICS
+from restated.store.sql_tables import LIST_TABLE, SqlColumn
 from restated.store.sql_typing import SqlError
 from restated.store.views import CLEAR_LIVE, INSERT_LIVE, VIEW_PREFIX, statements
 
@@ -165,9 +165,9 @@ class Session:
                 function.name, function.call, function.arguments, deterministic=True,
                 flags=apsw.SQLITE_INNOCUOUS,
             )  # fmt: skip
-        for aggregate in AGGREGATES:
+        for aggregate in STATISTICS:
             connection.create_aggregate_function(
-                aggregate.name, aggregate.start, 1, flags=apsw.SQLITE_INNOCUOUS
+                aggregate.name, aggregate.start, aggregate.arguments, flags=apsw.SQLITE_INNOCUOUS
             )
         now_ms: Callable[..., Value] = self._now_ms
         connection.create_scalar_function(
@@ -205,6 +205,7 @@ class Session:
             is_view = schema == "temp" and table.startswith(VIEW_PREFIX)
             # No schema: a common table expression, a subquery.
             allowed = inside or is_view or not schema or (schema == "temp" and not table)
+            allowed = allowed or table == LIST_TABLE
             allowed = allowed and not table.startswith("sqlite_")
         else:
             allowed = action in _HARMLESS

@@ -1,16 +1,15 @@
 """Functions over many rows: their types, and their spelling for SQLite.
 
-Lives here: COUNT, SUM, ARRAY_AGG; FILTER, OVER and the ORDER BY of an argument; FIRST_VALUE and
-LAST_VALUE outside of a window, which SQLite does not have.
-Does not: aggregates that are plain rows of a table (sql_calls.py), their caller
-(sql_expressions.py).
+Lives here: COUNT, SUM, ARRAY_AGG, STRING_AGG; FILTER, OVER, WITHIN GROUP and the ORDER BY of an
+argument; FIRST_VALUE and LAST_VALUE outside of a window, which SQLite does not have.
+Does not: aggregates that are plain rows of a table (sql_calls.py), what they compute
+(sql_statistics.py), their caller (sql_expressions.py).
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlglot import exp
 
-from restated.store.sql_calendar import Value
 from restated.store.sql_calls import LISTS
 from restated.store.sql_tables import ARROW_NAMES, SqlType
 from restated.store.sql_times import TypeOf
@@ -21,58 +20,14 @@ from restated.store.sql_typing import (
     SqlError,
     call,
     coerce,
+    number,
     only_parts,
     to_text,
 )
 
-WINDOW_PARTS: Final = frozenset({"this", "partition_by", "order", "spec", "over"})
+WINDOW_PARTS: Final = frozenset({"this", "partition_by", "order", "spec", "over", "alias"})
 
 
-class FirstOf:
-    """The value of the first row of a group, NULL too."""
-
-    __slots__ = ("_is_empty", "_value")
-
-    def __init__(self) -> None:
-        self._is_empty = True
-        self._value: Value = None
-
-    def step(self, *values: Value) -> None:
-        """One row."""
-        if self._is_empty:
-            self._is_empty = False
-            self._value = values[0]
-
-    def final(self) -> Value:
-        """NULL of no rows."""
-        return self._value
-
-
-class LastOf:
-    """The value of the last row of a group, NULL too."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self) -> None:
-        self._value: Value = None
-
-    def step(self, *values: Value) -> None:
-        """One row."""
-        self._value = values[0]
-
-    def final(self) -> Value:
-        """NULL of no rows."""
-        return self._value
-
-
-class Aggregate(NamedTuple):
-    """One registered aggregate of one argument."""
-
-    name: str
-    start: type[FirstOf | LastOf]
-
-
-AGGREGATES: Final = (Aggregate("first_of", FirstOf), Aggregate("last_of", LastOf))
 _OUTSIDE_A_WINDOW: Final = {"first_value": "first_of", "last_value": "last_of"}
 
 
@@ -133,6 +88,8 @@ def type_array_agg(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlTy
     if text is not None:
         gathered.expressions[0].replace(text.copy())
     put_order(gathered, order)
+    if not isinstance(node.parent, exp.Filter | exp.Window):  # of no rows: NULL
+        gathered = call("nullif", gathered, exp.Literal.string("[]"))
     node.replace(gathered)
     return LISTS.get(have, "list_text")
 
@@ -144,11 +101,37 @@ def type_filter(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlType:
 
 
 def type_window(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlType:
-    """OVER (...)."""
+    """OVER (...), or OVER a name."""
+    type_definition(type_of, node, scope)
+    return type_of(node.this, scope)
+
+
+def type_definition(type_of: TypeOf, node: exp.Expression, scope: Scope) -> None:
+    """What stands inside of OVER (...), or behind WINDOW and a name."""
     only_parts(node, WINDOW_PARTS)
     for part in node.args.get("partition_by") or []:
         type_of(part, scope)
     order = node.args.get("order")
     for ordered in order.expressions if order is not None else []:
         type_of(ordered.this, scope)
-    return type_of(node.this, scope)
+
+
+def within_group(node: exp.Expression) -> exp.Expression:
+    """`f(fraction) WITHIN GROUP (ORDER BY value)` as `f(value, fraction)`."""
+    order, inner = node.args["expression"], node.this
+    if not isinstance(inner, exp.Anonymous) or len(inner.expressions) != 1:
+        raise SqlError("This feature is not implemented: WITHIN GROUP of this function")
+    (ordered,) = order.expressions
+    fraction = inner.expressions[0]
+    if ordered.args.get("desc"):
+        fraction = exp.paren(exp.Sub(this=number(1), expression=exp.paren(fraction)))
+    return call(inner.name, ordered.this, fraction)
+
+
+def distinct_list(node: exp.Expression) -> exp.Expression | None:
+    """STRING_AGG of distinct values as the list to join; SQLite has no such with a separator."""
+    order = node.this if isinstance(node.this, exp.Order) else None
+    distinct = node.this if order is None else order.this
+    if not isinstance(distinct, exp.Distinct):
+        return None
+    return exp.ArrayAgg(this=node.this.copy())

@@ -111,10 +111,13 @@ def _moment(value: int) -> datetime:
         raise SqlValueError(msg) from None
 
 
+_NOT_COARSER: Final = {"millisecond", "milliseconds", "microsecond", "microseconds"}
+
+
 def date_trunc(unit: Value, value: Value) -> int | None:
     """A time rounded down to a unit of the calendar."""
-    if not isinstance(value, int):
-        return None
+    if not isinstance(value, int) or str(unit).lower() in _NOT_COARSER:
+        return None if value is None else int(value)
     moment = _moment(value)
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     match str(unit).lower():
@@ -152,19 +155,57 @@ def date_part(unit: Value, value: Value) -> int | float | None:
         "month": lambda: moment.month,
         "week": lambda: moment.isocalendar().week,
         "day": lambda: moment.day,
+        "isodow": moment.isoweekday,
         "doy": lambda: moment.timetuple().tm_yday,
         "dow": lambda: moment.isoweekday() % 7,
         "hour": lambda: moment.hour,
         "minute": lambda: moment.minute,
         "second": lambda: moment.second,
         "millisecond": lambda: moment.second * 1_000 + moment.microsecond // 1_000,
-        "epoch": lambda: value // 1_000,
+        "microsecond": lambda: moment.second * 1_000_000 + moment.microsecond,
+        "nanosecond": lambda: (moment.second * 1_000_000 + moment.microsecond) * 1_000,
+        "epoch": lambda: value / 1_000,
+        "seconds_since_epoch": lambda: value // 1_000,
     }
-    part = parts.get(str(unit).lower())
+    name = str(unit).lower()
+    part = parts.get(name) or parts.get(name.removesuffix("s"))
     if part is None:
         msg = f"Date part '{unit!s}' not supported"
         raise SqlValueError(msg)
     return part()
+
+
+_IN_A_DURATION: Final = {
+    "week": 604_800_000, "day": 86_400_000, "hour": 3_600_000, "minute": 60_000, "second": 1_000,
+    "millisecond": 1,
+}  # fmt: skip
+
+
+def duration_part(unit: Value, value: Value) -> int | float | None:
+    """A duration of milliseconds in whole units; `epoch` is seconds with their fraction."""
+    if not isinstance(value, int):
+        return None
+    name = str(unit).lower()
+    if name == "epoch":
+        return value / 1_000
+    size = _IN_A_DURATION.get(name) or _IN_A_DURATION.get(name.removesuffix("s"))
+    if size is None:
+        raise SqlValueError(f"Compute error: {unit!s} does not support: Duration")
+    if name.startswith("milli"):
+        size = 1_000  # whole seconds too, as the reference has it
+    whole = abs(value) // size * (1 if value >= 0 else -1)
+    return whole * 1_000 if name.startswith("milli") else whole
+
+
+def make_date(year: Value, month: Value, day: Value) -> str | None:
+    """A day of three numbers."""
+    if year is None or month is None or day is None:
+        return None
+    try:
+        return datetime(int(year), int(month), int(day), tzinfo=UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError):
+        msg = f"Execution error: Unable to parse date from {year!s}, {month!s}, {day!s}"
+        raise SqlValueError(msg) from None
 
 
 def add_months(value: Value, months: Value) -> int | None:

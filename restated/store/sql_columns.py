@@ -43,7 +43,7 @@ def _starred(projection: exp.Expression, scope: Scope) -> list[exp.Expression]:
         msg = "This feature is not implemented: EXCEPT and REPLACE of *"
         raise SqlError(msg)
     qualifier = folded(projection.args.get("table")) if isinstance(projection, exp.Column) else ""
-    sources = [s for s in scope.sources if not qualifier or s.name == qualifier]
+    sources = [s for s in scope.sources if (s.name == qualifier if qualifier else not s.is_hidden)]
     if not sources:
         msg = "Error during planning: SELECT * with no tables specified is not valid"
         raise SqlError(msg)

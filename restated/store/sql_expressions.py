@@ -7,17 +7,20 @@ Does not: SELECT, FROM and ORDER BY (dialect.py), meeting of types (sql_typing.p
 Whatever is in none of the tables is refused: the tables are the allow-list of the language.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from sqlglot import exp
 
 from restated.store import sql_aggregates, sql_times
-from restated.store.sql_calls import CASTS, FUNCTIONS, LISTS, SPELLINGS, Call
+from restated.store.sql_calls import CASTS, ELEMENTS, FUNCTIONS, LISTS, Call, known_as
+from restated.store.sql_named import NAMED
+from restated.store.sql_rewriting import element_of_list, is_quantified, quantified
 from restated.store.sql_tables import ARROW_NAMES, INVOCATION_ID_COLUMNS, SqlColumn, SqlType
 from restated.store.sql_typing import (
     DURATIONS,
+    INTEGERS,
     NUMBERS,
     TIMES,
     Scope,
@@ -37,11 +40,13 @@ _COMPARISONS: Final = (
     exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ,
 )  # fmt: skip
 _ARITHMETIC: Final = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)
-_TO_TIMESTAMP: Final = {
-    "to_timestamp": 1_000_000_000, "to_timestamp_seconds": 1_000_000_000,
-    "from_unixtime": 1_000_000_000, "to_timestamp_millis": 1_000_000,
-    "to_timestamp_micros": 1_000, "to_timestamp_nanos": 1,
-}  # fmt: skip  # nanoseconds in a unit
+_BITWISE: Final = (
+    exp.BitwiseAnd, exp.BitwiseOr, exp.BitwiseXor, exp.BitwiseLeftShift, exp.BitwiseRightShift,
+)  # fmt: skip
+_JSON_GETTERS: Final[dict[SqlType, str]] = {
+    "text": "json_get_str", "i64": "json_get_int", "i32": "json_get_int", "f64": "json_get_float",
+    "bool": "json_get_bool",
+}  # fmt: skip  # what a cast of an untyped value of JSON asks for
 
 TypeQuery = Callable[[exp.Expression, Scope], tuple[SqlColumn, ...]]
 
@@ -62,7 +67,7 @@ class Expressions:
             exp.Alias: self._inner,
             exp.Paren: self._inner,
             exp.Distinct: self._distinct,
-            exp.Neg: self._inner,
+            exp.Neg: self._negation,
             exp.Not: self._boolean,
             exp.And: self._boolean,
             exp.Or: self._boolean,
@@ -81,9 +86,6 @@ class Expressions:
             exp.TryCast: self._cast,
             exp.Interval: partial(sql_times.type_interval, self.type_of),
             exp.CurrentTimestamp: partial(sql_times.type_now, self.type_of),
-            exp.UnixToTime: lambda node, scope: sql_times.type_to_timestamp(
-                self.type_of, node, node.this, scope, _TO_TIMESTAMP["to_timestamp"]
-            ),
             exp.CurrentDate: partial(sql_times.type_today, self.type_of),
             exp.DateBin: partial(sql_times.type_date_bin, self.type_of),
             exp.TimestampTrunc: partial(sql_times.type_date_trunc, self.type_of),
@@ -97,7 +99,13 @@ class Expressions:
             exp.Window: partial(sql_aggregates.type_window, self.type_of),
             exp.Anonymous: self._named,
             exp.Trim: self._trim,
-            exp.Pad: self._pad,
+            exp.Substring: lambda node, scope: self._positioned("substr", node, scope),
+            exp.StrPosition: lambda node, scope: self._positioned("strpos", node, scope),
+            exp.RegexpLike: lambda node, scope: self._regular(node, scope, ""),
+            exp.RegexpILike: lambda node, scope: self._regular(node, scope, "i"),
+            exp.Bracket: self._bracket,
+            exp.WithinGroup: self._within_group,
+            **dict.fromkeys(_BITWISE, self._bitwise),
             **dict.fromkeys(_COMPARISONS, self._comparison),
             **dict.fromkeys(_ARITHMETIC, self._arithmetic),
         }
@@ -108,7 +116,7 @@ class Expressions:
         if kind is not None:
             return kind(node, scope)
         if isinstance(node, exp.Func):
-            return self._function(node, node.sql_name().lower(), _positional(node), scope)
+            return self.function(node, node.sql_name().lower(), _positional(node), scope)
         msg = f"This feature is not implemented: {type(node).__name__} in '{node.sql()[:80]}'"
         raise SqlError(msg)
 
@@ -152,6 +160,13 @@ class Expressions:
     def _inner(self, node: exp.Expression, scope: Scope) -> SqlType:
         return self.type_of(node.this, scope)
 
+    def _negation(self, node: exp.Expression, scope: Scope) -> SqlType:
+        have = self.type_of(node.this, scope)
+        if have not in NUMBERS | DURATIONS | {"null"}:
+            msg = f"Error during planning: Negation only supports numeric types, not {have}"
+            raise SqlError(msg)
+        return have
+
     def _distinct(self, node: exp.Expression, scope: Scope) -> SqlType:
         if node.args.get("on") or len(node.expressions) != 1:
             msg = "This feature is not implemented: DISTINCT over several expressions"
@@ -167,6 +182,9 @@ class Expressions:
         return "bool"
 
     def _comparison(self, node: exp.Expression, scope: Scope) -> SqlType:
+        if is_quantified(node):
+            node.replace(replaced := quantified(node))
+            return self.type_of(replaced, scope)
         self._compare(node.args["this"], [node.args["expression"]], scope)
         return "bool"
 
@@ -212,7 +230,7 @@ class Expressions:
             self._as(node, key, "text", scope)
         sides = [node.args["this"], node.args["expression"]]
         if isinstance(node, exp.ILike):
-            sides = [call("lower", side) for side in sides]
+            sides = [call("lower_text", side) for side in sides]
         like: exp.Expression = exp.Like(
             this=sides[0].copy(), expression=sides[1].copy(), negate=node.args.get("negate")
         )
@@ -264,6 +282,10 @@ class Expressions:
             interval = sql_times.literal_interval(other)
             if interval is not None:
                 return sql_times.type_shift(self.type_of, node, time, interval, scope)
+        if isinstance(node, exp.Add | exp.Sub):
+            moved = sql_times.type_date_shift(self.type_of, node, scope)
+            if moved is not None:
+                return moved
         left = self.type_of(node.this, scope)
         right = self.type_of(node.expression, scope)
         both = {left, right}
@@ -280,12 +302,26 @@ class Expressions:
         if divides and common != "f64" and _is_zero(node.expression):
             msg = "Arrow error: Divide by zero error"
             raise SqlError(msg)
+        if isinstance(node, exp.Mod) and common == "f64":
+            node.replace(call("remainder", node.this, node.expression))
         if isinstance(node, exp.Div):
             node.set("typed", True)
             node.set("safe", False)
         return common
 
+    def _bitwise(self, node: exp.Expression, scope: Scope) -> SqlType:
+        for key in ("this", "expression"):
+            if self.type_of(node.args[key], scope) not in INTEGERS | {"null"}:
+                raise SqlError(
+                    "Error during planning: Cannot infer common type for bitwise operation"
+                )
+        if isinstance(node, exp.BitwiseXor):
+            node.replace(call("bit_xor_of", node.this, node.expression))
+        return "i64"
+
     def _concatenation(self, node: exp.Expression, scope: Scope) -> SqlType:
+        if isinstance(node.this, exp.Array) or isinstance(node.expression, exp.Array):
+            return self.function(node, "array_concat", [node.this, node.expression], scope)
         for key in ("this", "expression"):
             self._as(node, key, "text", scope)
         return "text"
@@ -330,27 +366,46 @@ class Expressions:
         if want is None:
             msg = f"This feature is not implemented: CAST to {word}"
             raise SqlError(msg)
+        json = node.this.unnest()
+        if isinstance(json, exp.Anonymous) and json.name == "json_get" and want in _JSON_GETTERS:
+            json.set("this", _JSON_GETTERS[want])
         have = self.type_of(node.this, scope)
         if have == "key" and want == "u64":
             node.replace(node.this.copy())
             return "key"
         is_strict = not isinstance(node, exp.TryCast)
-        node.replace(converted(node.this, have, want, is_strict=is_strict))
+        changed = converted(node.this, have, want, is_strict=is_strict)
+        places = node.args["to"].expressions[1:2] if word == "DECIMAL" else []
+        node.replace(call("round_number", changed, places[0].this) if places else changed)
         return want
 
     # -- lists
 
     def _group_concat(self, node: exp.Expression, scope: Scope) -> SqlType:
-        arguments = [node.this, node.args.get("separator")]
-        given = [argument for argument in arguments if argument is not None]
-        return self._function(node, "string_agg", given, scope)
+        distinct = sql_aggregates.distinct_list(node)
+        if distinct is not None:
+            given = [distinct, node.args.get("separator") or exp.Literal.string(",")]
+            return self.function(node, "array_to_string", given, scope)
+        given = _positional(node, "this", "separator")
+        return self.function(node, "string_agg", given, scope)
+
+    def _within_group(self, node: exp.Expression, scope: Scope) -> SqlType:
+        node.replace(replaced := sql_aggregates.within_group(node))
+        return self.type_of(replaced, scope)
 
     def _array(self, node: exp.Expression, scope: Scope) -> SqlType:
         common: SqlType = "null"
-        for element in node.expressions:
+        for element in list(node.expressions):
             common = unify(common, self.type_of(element, scope))
-        node.replace(call("json_array", *node.expressions))
+        elements = [element_of_list(element, common) for element in node.expressions]
+        node.replace(call("json_array", *elements))
         return LISTS.get(common, "list_text")
+
+    def _bracket(self, node: exp.Expression, scope: Scope) -> SqlType:
+        if len(node.expressions) != 1 or isinstance(node.expressions[0], exp.Slice):
+            msg = "This feature is not implemented: a slice in brackets; use array_slice"
+            raise SqlError(msg)
+        return self.function(node, "array_element", [node.this, node.expressions[0]], scope)
 
     # -- functions
 
@@ -358,39 +413,27 @@ class Expressions:
         name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(
             str(node.args.get("position") or "").upper(), "btrim"
         )
-        return self._function(node, name, _positional(node, "this", "expression"), scope)
+        return self.function(node, name, _positional(node, "this", "expression"), scope)
 
-    def _pad(self, node: exp.Expression, scope: Scope) -> SqlType:
-        name = "lpad" if node.args.get("is_left") else "rpad"
-        given = _positional(node, "this", "expression", "fill_pattern")
-        return self._function(node, name, given, scope)
+    def _positioned(self, name: str, node: exp.Expression, scope: Scope) -> SqlType:
+        return self.function(node, name, _positional(node), scope)
+
+    def _regular(self, node: exp.Expression, scope: Scope, flags: str) -> SqlType:
+        given = [node.this, node.expression, exp.Literal.string(flags)]
+        return self.function(node, "regexp_like", given, scope)
 
     def _named(self, node: exp.Expression, scope: Scope) -> SqlType:
-        name = str(node.this).lower()
-        arguments = list(node.expressions)
-        match name:
-            case "now":
-                return sql_times.type_now(self.type_of, node, scope)
-            case "to_unixtime":
-                argument = _only(name, arguments)
-                return sql_times.type_unixtime(self.type_of, node, argument, scope)
-            case _ if name in _TO_TIMESTAMP:
-                argument, unit_ns = _only(name, arguments), _TO_TIMESTAMP[name]
-                return sql_times.type_to_timestamp(self.type_of, node, argument, scope, unit_ns)
-            case "make_array":
-                node.replace(replaced := exp.Array(expressions=[a.copy() for a in arguments]))
-                return self._array(replaced, scope)
-            case "arrow_typeof":
-                have = self.type_of(_only(name, arguments), scope)
-                node.replace(exp.Literal.string(ARROW_NAMES[have]))
-                return "text"
-            case _:
-                return self._function(node, name, arguments, scope)
+        name, arguments = str(node.this).lower(), list(node.expressions)
+        own = NAMED.get(name)
+        if own is not None:
+            return own(self, node, arguments, scope)
+        return self.function(node, name, arguments, scope)
 
-    def _function(
-        self, node: exp.Expression, name: str, arguments: list[exp.Expression], scope: Scope
+    def function(
+        self, node: exp.Expression, name: str, arguments: Sequence[exp.Expression], scope: Scope
     ) -> SqlType:
-        found = FUNCTIONS.get(SPELLINGS.get(name, name))
+        """The type of a plain function, which takes the place of `node`."""
+        found = FUNCTIONS.get(known_as(name))
         if found is None:
             msg = f"Error during planning: Invalid function '{name}'."
             raise SqlError(msg)
@@ -410,6 +453,8 @@ class Expressions:
             want = found.arguments[min(position, len(found.arguments) - 1)]
             if want == "text" and have == "binary":
                 argument.replace(cast(argument, "TEXT"))
+            elif want == "i64" and have in {"f64", "text"}:
+                argument.replace(call("cast_int", argument))
             elif want is not None or found.result == "common":
                 coerce(argument, have, want or result)
         sql_aggregates.put_order(typed, order)
@@ -418,10 +463,20 @@ class Expressions:
 
 
 def _result(found: Call, types: list[SqlType]) -> SqlType:
-    if found.result == "first":
-        return types[0]
-    if found.result != "common":
-        return found.result
+    lists = [one for one in types if one in ELEMENTS]
+    match found.result:
+        case "first":
+            return types[0]
+        case "list":
+            return lists[0] if lists else "list_text"
+        case "list_of":
+            return LISTS.get(types[0], "list_text")
+        case "element":
+            return ELEMENTS[lists[0]] if lists else "text"
+        case "common":
+            pass
+        case _:
+            return found.result
     common: SqlType = "null"
     for one in types:
         common = unify(common, one)
@@ -438,13 +493,6 @@ def _positional(node: exp.Expression, *keys: str) -> list[exp.Expression]:
         elif isinstance(value, exp.Expression):
             found.append(value)
     return found
-
-
-def _only(name: str, arguments: list[exp.Expression]) -> exp.Expression:
-    if len(arguments) != 1:
-        msg = f"Error during planning: Function '{name}' takes 1 argument, not {len(arguments)}"
-        raise SqlError(msg)
-    return arguments[0]
 
 
 def _is_zero(node: exp.Expression) -> bool:

@@ -1,17 +1,15 @@
 """SQL functions of a query connection: what the views and translated statements call.
 
-Lives here: `FUNCTIONS`, each row a name, its Python function, its number of arguments.
-Does not: which client spelling means which function (sql_calls.py), times (sql_calendar.py),
-types of answers (answer.py).
+Lives here: `FUNCTIONS`, each row a name, its Python function, its number of arguments; what the
+views call.
+Does not: which client spelling means which function (sql_calls.py), what statements call
+(sql_text.py, sql_numbers.py, sql_calendar.py, sql_regular.py, sql_lists.py, sql_json.py).
 
 All of them are pure but `now_ms`: SQLite calls those with constant arguments once a statement.
 """
 
-import base64
-import hashlib
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -27,29 +25,29 @@ from restated.protocol.readable import (
     entry_type,
 )
 from restated.store.sql_calendar import (
-    SqlValueError,
     Value,
     add_months,
     date_of_ms,
     date_part,
     date_trunc,
+    duration_part,
+    make_date,
     parse_timestamp_ms,
     parse_timestamp_text_ns,
     text_of_ms,
     text_of_ns,
 )
+from restated.store.sql_formats import read_time_as, write_time_as
+from restated.store.sql_function import Function
+from restated.store.sql_intervals import text_of_interval
+from restated.store.sql_json import JSON_FUNCTIONS
+from restated.store.sql_lists import LIST_FUNCTIONS
+from restated.store.sql_numbers import NUMBER_FUNCTIONS
+from restated.store.sql_regular import REGULAR_FUNCTIONS
 from restated.store.sql_tables import KEY_DIGITS
+from restated.store.sql_text import TEXT_FUNCTIONS
 
 SERVER_VERSION: Final = "1.7.12"  # the reference release that `/version` names too
-TEXT_CHARACTERS_MAX: Final = 16 * 1024 * 1024  # what repeat and pad may make
-
-
-class Function(NamedTuple):
-    """One registered function."""
-
-    name: str
-    call: Callable[..., Value]
-    arguments: int  # -1: any number
 
 
 # -- what the views call
@@ -146,160 +144,6 @@ def _awaited_json(kept: Value) -> str | None:
     return awaited_json(restored(kept)) if isinstance(kept, bytes) else None
 
 
-# -- what translated statements call
-
-
-def _cast_int(value: Value) -> int | None:
-    number = _try_int(value)
-    if number is None and value is not None:
-        msg = f"Cast error: Cannot cast string '{value!s}' to value of Int64 type"
-        raise SqlValueError(msg)
-    return number
-
-
-def _try_int(value: Value) -> int | None:
-    try:
-        number = int(value) if value is not None else None
-    except (ValueError, OverflowError):
-        return None
-    return number if number is None or -(1 << 63) <= number < 1 << 63 else None
-
-
-def _cast_float(value: Value) -> float | None:
-    number = _try_float(value)
-    if number is None and value is not None:
-        msg = f"Cast error: Cannot cast string '{value!s}' to value of Float64 type"
-        raise SqlValueError(msg)
-    return number
-
-
-def _try_float(value: Value) -> float | None:
-    try:
-        return float(value) if value is not None else None
-    except ValueError:
-        return None
-
-
-def _cast_bool(value: Value) -> int | None:
-    if value is None or isinstance(value, int):
-        return None if value is None else int(value != 0)
-    word = str(value).lower()
-    if word in {"true", "t", "yes", "y", "1", "on"}:
-        return 1
-    if word in {"false", "f", "no", "n", "0", "off"}:
-        return 0
-    msg = f"Cast error: Cannot cast value '{value!s}' to value of Boolean type"
-    raise SqlValueError(msg)
-
-
-def _largest(*values: Any) -> Value:  # noqa: ANN401 - of one type, the dialect saw to it
-    return max((value for value in values if value is not None), default=None)
-
-
-def _smallest(*values: Any) -> Value:  # noqa: ANN401 - of one type, the dialect saw to it
-    return min((value for value in values if value is not None), default=None)
-
-
-def _split_part(text: Value, separator: Value, position: Value) -> str | None:
-    if text is None or separator is None or not isinstance(position, int):
-        return None
-    parts = str(text).split(str(separator)) if separator else [str(text)]
-    at = position - 1 if position > 0 else len(parts) + position
-    return parts[at] if 0 <= at < len(parts) else ""
-
-
-def _bounded(length: int) -> None:
-    if length > TEXT_CHARACTERS_MAX:
-        msg = f"Resources exhausted: a text of {length} characters; {TEXT_CHARACTERS_MAX} at most"
-        raise SqlValueError(msg)
-
-
-def _repeat(text: Value, count: Value) -> str | None:
-    if text is None or not isinstance(count, int):
-        return None
-    _bounded(len(str(text)) * max(count, 0))
-    return str(text) * count
-
-
-def _lpad(text: Value, length: Value, fill: Value = " ") -> str | None:
-    if text is None or fill is None or not isinstance(length, int):
-        return None
-    return _padding(str(text), length, str(fill)) + str(text)[: max(length, 0)]
-
-
-def _rpad(text: Value, length: Value, fill: Value = " ") -> str | None:
-    if text is None or fill is None or not isinstance(length, int):
-        return None
-    return str(text)[: max(length, 0)] + _padding(str(text), length, str(fill))
-
-
-def _padding(text: str, length: int, fill: str) -> str:
-    _bounded(length)
-    missing = length - len(text)
-    if missing <= 0 or not fill:
-        return ""
-    return (fill * (missing // len(fill) + 1))[:missing]
-
-
-def _reverse(text: Value) -> str | None:
-    return None if text is None else str(text)[::-1]
-
-
-def _starts_with(text: Value, start: Value) -> int | None:
-    return None if text is None or start is None else int(str(text).startswith(str(start)))
-
-
-def _ends_with(text: Value, end: Value) -> int | None:
-    return None if text is None or end is None else int(str(text).endswith(str(end)))
-
-
-def _contains(text: Value, part: Value) -> int | None:
-    return None if text is None or part is None else int(str(part) in str(text))
-
-
-def _bytes(value: Value) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
-
-
-def _md5(value: Value) -> str | None:
-    return None if value is None else hashlib.md5(_bytes(value), usedforsecurity=False).hexdigest()
-
-
-def _sha256(value: Value) -> bytes | None:
-    return None if value is None else hashlib.sha256(_bytes(value)).digest()
-
-
-def _encode(value: Value, form: Value) -> str | None:
-    if value is None:
-        return None
-    if form == "hex":
-        return _bytes(value).hex()
-    if form == "base64":
-        return base64.b64encode(_bytes(value)).decode().rstrip("=")
-    raise SqlValueError(_BAD_FORM.format(str(form)))
-
-
-def _decode(text: Value, form: Value) -> bytes | None:
-    if text is None:
-        return None
-    if form not in {"hex", "base64"}:
-        raise SqlValueError(_BAD_FORM.format(str(form)))
-    try:
-        if form == "hex":
-            return bytes.fromhex(str(text))
-        return base64.b64decode(str(text) + "=" * (-len(str(text)) % 4), validate=True)
-    except ValueError:
-        msg = f"Failed to decode value using {form!s}"
-        raise SqlValueError(msg) from None
-
-
-_BAD_FORM: Final = "There is no built-in encoding named '{}', currently supported: base64, hex"
-
-
-def _to_hex(value: Value) -> str | None:
-    return f"{value & (1 << 64) - 1:x}" if isinstance(value, int) else None
-
-
 FUNCTIONS: Final[tuple[Function, ...]] = (
     Function("server_version", lambda: SERVER_VERSION, 0),
     Function("id_partition", _id_partition, 1),
@@ -328,24 +172,14 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
     Function("trunc_ms", date_trunc, 2),
     Function("part_of_ms", date_part, 2),
     Function("add_months", add_months, 2),
-    Function("cast_int", _cast_int, 1),
-    Function("try_int", _try_int, 1),
-    Function("cast_float", _cast_float, 1),
-    Function("try_float", _try_float, 1),
-    Function("cast_bool", _cast_bool, 1),
-    Function("largest", _largest, -1),
-    Function("smallest", _smallest, -1),
-    Function("split_part", _split_part, 3),
-    Function("repeat_text", _repeat, 2),
-    Function("lpad", _lpad, -1),
-    Function("rpad", _rpad, -1),
-    Function("reverse_text", _reverse, 1),
-    Function("starts_with", _starts_with, 2),
-    Function("ends_with", _ends_with, 2),
-    Function("contains_text", _contains, 2),
-    Function("md5", _md5, 1),
-    Function("sha256", _sha256, 1),
-    Function("encode_bytes", _encode, 2),
-    Function("decode_bytes", _decode, 2),
-    Function("to_hex", _to_hex, 1),
+    Function("part_of_duration", duration_part, 2),
+    Function("time_as", write_time_as, 2),
+    Function("read_ns_as", read_time_as, -1),
+    Function("date_of", make_date, 3),
+    Function("text_of_interval", text_of_interval, 1),
+    *NUMBER_FUNCTIONS,
+    *TEXT_FUNCTIONS,
+    *REGULAR_FUNCTIONS,
+    *LIST_FUNCTIONS,
+    *JSON_FUNCTIONS,
 )

@@ -7,6 +7,7 @@ Does not: arithmetic with times (sql_expressions.py).
 import re
 from typing import Final, NamedTuple
 
+from restated.store.sql_calendar import Value
 from restated.store.sql_typing import SqlError
 
 NS_A_SECOND: Final = 1_000_000_000
@@ -90,3 +91,8 @@ def write_interval(encoded: str) -> str:
     if seconds or rest:
         words.append(f"{sign}{seconds}.{rest:09d} secs")
     return " ".join(words) or "0 secs"
+
+
+def text_of_interval(encoded: Value) -> str | None:
+    """An interval as text."""
+    return None if encoded is None else write_interval(str(encoded))

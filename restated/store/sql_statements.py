@@ -11,17 +11,23 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import TokenError
 
+from restated.store.sql_language import DataFusion
 from restated.store.sql_tables import TABLES
 from restated.store.sql_typing import SqlError
+
+_STATEMENTS: Final = frozenset({"SAVEPOINT", "START", "DEALLOCATE", "VACUUM", "REINDEX"})
+SHOWN_CHARACTERS_MAX: Final = 1_000  # of a refused statement
 
 _SHOW_TABLES: Final = re.compile(r"show\s+tables\s*;?", re.IGNORECASE)
 _DESCRIBE: Final = re.compile(
     r"(?P<verb>describe|desc|show\s+columns\s+(?:from|in))\s+(?P<table>[\w.\"]+)\s*;?",
     re.IGNORECASE,
 )
-_REFUSED: Final[tuple[tuple[type, str], ...]] = (
-    (exp.DDL, "DDL"), (exp.Drop, "DDL"), (exp.Alter, "DDL"), (exp.DML, "DML"),
-)  # fmt: skip
+_DROPPED: Final = frozenset({"TABLE", "VIEW", "SCHEMA", "FUNCTION"})
+_CHANGES: Final[dict[type, str]] = {
+    exp.Insert: "Insert Into", exp.Update: "Update", exp.Delete: "Delete", exp.Copy: "COPY",
+    exp.TruncateTable: "Truncate",
+}  # fmt: skip
 _OBJECTS: Final = {
     "TABLE": "Table", "VIEW": "View", "SCHEMA": "CatalogSchema", "FUNCTION": "Function",
     "INDEX": "Index", "DATABASE": "Catalog",
@@ -61,32 +67,44 @@ def parse(text: str) -> exp.Expression:
         msg = "The context currently only supports a single SQL statement"
         raise SqlError(f"This feature is not implemented: {msg}")
     statement = statements[0]
-    for kind, word in _REFUSED:
-        if isinstance(statement, kind) and not isinstance(statement, exp.Query):
-            msg = f"Error during planning: {word} not supported: {_named(statement)}"
-            raise SqlError(msg)
     if not isinstance(statement, exp.Query | exp.Values):
-        verb = text.split(maxsplit=1)[0]
-        if isinstance(statement, exp.Command | exp.Set | exp.Pragma | exp.Transaction):
-            msg = f"This feature is not implemented: Unsupported SQL statement: {verb.upper()}"
-        else:
-            msg = f'SQL error: ParserError("Expected: an SQL statement, found: {verb}")'
-        raise SqlError(msg)
+        raise SqlError(_refusal(statement, text))
     assert isinstance(statement, exp.Expression)
     return statement
 
 
-def _named(statement: "exp.Expr") -> str:
+def _refusal(statement: "exp.Expr", text: str) -> str:
+    """Why a statement that is no query is not run, in DataFusion's words."""
     kind = str(statement.args.get("kind") or "").upper()
-    object_name = _OBJECTS.get(kind, "")
+    match statement:
+        case exp.Drop() if kind not in _DROPPED:
+            msg = "Only `DROP TABLE/VIEW/SCHEMA  ...` statement is supported currently"
+            return f"This feature is not implemented: {msg}"
+        case exp.Drop() | exp.Create():
+            return f"Error during planning: DDL not supported: {_object(statement, kind)}"
+        case exp.Insert() | exp.Update() | exp.Delete() | exp.Copy() | exp.TruncateTable():
+            return f"Error during planning: DML not supported: {_CHANGES[type(statement)]}"
+        case exp.Commit() | exp.Rollback():
+            msg = "Unsupported logical plan: Statement(TransactionEnd)"
+            return f"This feature is not implemented: {msg}"
+        case exp.Condition() if (verb := text.split(maxsplit=1)[0]).upper() not in _STATEMENTS:
+            return f'SQL error: ParserError("Expected: an SQL statement, found: {verb}")'
+        case _:
+            shown = " ".join(text.split())[:SHOWN_CHARACTERS_MAX].rstrip("; ")
+            return f"This feature is not implemented: Unsupported SQL statement: {shown}"
+
+
+def _object(statement: "exp.Expr", kind: str) -> str:
+    word = _OBJECTS.get(kind, "")
     if isinstance(statement, exp.Create) and kind == "TABLE":
-        object_name = "MemoryTable"
-    return type(statement).__name__ + object_name
+        is_external = statement.find(exp.ExternalProperty) is not None
+        word = "ExternalTable" if is_external else "MemoryTable"
+    return type(statement).__name__ + word
 
 
 def _parsed(text: str) -> "list[exp.Expr | None]":
     try:
-        return sqlglot.parse(text, read="postgres")
+        return sqlglot.parse(text, read=DataFusion)
     except TokenError:  # its message shows the shape of the text, not the text
         msg = 'SQL error: TokenizerError("Unterminated string literal or quoted name")'
         raise SqlError(msg) from None

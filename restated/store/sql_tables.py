@@ -17,10 +17,11 @@ from restated.model.records import Record
 SqlType = Literal[
     "text", "key", "u64", "u32", "i64", "i32", "f64", "bool", "binary", "timestamp",
     "timestamp_ns", "duration", "duration_ns", "date", "interval", "list_text", "list_u32",
-    "list_i64", "list_f64", "null",
+    "list_i64", "list_f64", "list_bool", "null",
 ]  # fmt: skip
 
 KEY_DIGITS: Final = 20  # of 2**64 - 1
+LIST_TABLE: Final = "json_each"  # SQLite's: the elements of a list as rows
 
 
 class SqlColumn(Record):
@@ -52,6 +53,7 @@ ARROW_NAMES: Final[dict[SqlType, str]] = {
     "duration": "Duration(ms)", "duration_ns": "Duration(ns)", "date": "Date32",
     "interval": "Interval(MonthDayNano)", "list_text": "List(LargeUtf8)",
     "list_u32": "List(UInt32)", "list_i64": "List(Int64)", "list_f64": "List(Float64)",
+    "list_bool": "List(Boolean)",
     "null": "Null",
 }  # fmt: skip
 """How `information_schema` and `arrow_typeof` spell a type."""

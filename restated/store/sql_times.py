@@ -15,12 +15,15 @@ from restated.store.sql_intervals import Interval, read_interval
 from restated.store.sql_tables import SqlType
 from restated.store.sql_typing import (
     DURATIONS,
+    INTEGERS,
+    MS_A_DAY,
     NS_A_MS,
     NUMBERS,
     TIMES,
     Scope,
     SqlError,
     call,
+    cast,
     coerce,
     coerced,
     number,
@@ -87,6 +90,8 @@ def type_today(_type_of: TypeOf, node: exp.Expression, _scope: Scope) -> SqlType
 def type_date_bin(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlType:
     """The start of the bin of a time; bins are counted from an origin, else from the epoch."""
     interval = literal_interval(node.this)
+    if isinstance(node.this, exp.Literal) and node.this.is_string:
+        interval = read_interval(node.this.name, "")
     if interval is None or interval.months or interval.fixed_ns <= 0:
         msg = "This feature is not implemented: date_bin without a literal, positive INTERVAL"
         raise SqlError(msg)
@@ -116,11 +121,85 @@ def type_date_trunc(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlT
 
 
 def type_date_part(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlType:
-    """One number out of a time."""
-    time, have = operand(type_of, node.args["expression"], scope)
-    unit = exp.Literal.string(node.this.name.lower())
+    """One number out of a time, a duration or an INTERVAL."""
+    name = node.this.name.lower()
+    unit = exp.Literal.string(name)
+    interval = literal_interval(node.args["expression"])
+    if interval is not None:
+        node.replace(call("part_of_duration", unit, number(interval.fixed_ns // NS_A_MS)))
+        return _type_of_part(name)
+    holder = exp.Paren(this=node.args["expression"].copy())
+    have = type_of(holder.this, scope)
+    if have in DURATIONS:
+        in_ms = holder if have == "duration" else _milliseconds(holder)
+        node.replace(call("part_of_duration", unit, in_ms))
+        return _type_of_part(name)
+    time: exp.Expression = holder
+    if have not in TIMES:
+        time, have = coerced(holder.this, have, "timestamp_ns") or holder.this, "timestamp_ns"
     node.replace(call("part_of_ms", unit, coerced(time, have, "timestamp") or time))
-    return "i32"
+    return _type_of_part(name)
+
+
+def _type_of_part(name: str) -> SqlType:
+    return {"epoch": "f64", "nanosecond": "i64"}.get(name, "i32")  # type: ignore[return-value]  # the vocabulary
+
+
+def _milliseconds(in_ns: exp.Expression) -> exp.Expression:
+    return exp.Paren(this=exp.Div(this=in_ns, expression=number(NS_A_MS), typed=True))
+
+
+def type_to_char(
+    type_of: TypeOf, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    """A time in a format; a duration is an interval, whatever the format."""
+    time, have = operand(type_of, arguments[0], scope)
+    form = exp.Paren(this=arguments[1].copy())
+    type_of(form.this, scope)
+    node.replace(call("time_as", coerced(time, have, "timestamp_ns") or time, form))
+    return "text"
+
+
+def type_read_as(
+    type_of: TypeOf, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    """A time from text in one of several formats."""
+    whole = exp.Anonymous(this="read_ns_as", expressions=[one.copy() for one in arguments])
+    for argument in list(whole.expressions):
+        type_of(argument, scope)
+    node.replace(whole)
+    return "timestamp_ns"
+
+
+def type_to_date(
+    type_of: TypeOf, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    """A day from text, in a format if there is one."""
+    whole = exp.Anonymous(this="read_ns_as", expressions=[one.copy() for one in arguments])
+    for argument in list(whole.expressions):
+        type_of(argument, scope)
+    node.replace(call("date_of_ms", _milliseconds(whole)))
+    return "date"
+
+
+def type_date_shift(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlType | None:
+    """A date and a number of days, or two dates; None when it is neither, nothing is typed then."""
+    left, right = (exp.Paren(this=node.args[key].copy()) for key in ("this", "expression"))
+    types = type_of(left.this, scope), type_of(right.this, scope)
+    if types == ("date", "date") and isinstance(node, exp.Sub):
+        since = exp.Sub(this=call("parse_ms", left), expression=call("parse_ms", right))
+        node.replace(_divided(exp.Paren(this=since), MS_A_DAY))
+        return "i64"
+    if types[0] != "date" or types[1] not in INTEGERS or not isinstance(node, exp.Add | exp.Sub):
+        return None
+    days = exp.Mul(this=right, expression=number(MS_A_DAY))
+    moved = type(node)(this=call("parse_ms", left), expression=exp.Paren(this=days))
+    node.replace(call("date_of_ms", exp.Paren(this=moved)))
+    return "date"
+
+
+def _divided(value: exp.Expression, by: int) -> exp.Expression:
+    return exp.Paren(this=exp.Div(this=value, expression=number(by), typed=True))
 
 
 def type_unixtime(
@@ -129,7 +208,7 @@ def type_unixtime(
     """Seconds since the epoch."""
     time, have = operand(type_of, argument, scope)
     in_ms = coerced(time, have, "timestamp") or time
-    node.replace(call("part_of_ms", exp.Literal.string("epoch"), in_ms))
+    node.replace(call("part_of_ms", exp.Literal.string("seconds_since_epoch"), in_ms))
     return "i64"
 
 
@@ -140,7 +219,8 @@ def type_to_timestamp(
     holder = exp.Paren(this=argument.copy())
     have = type_of(holder.this, scope)
     if have in NUMBERS:
-        node.replace(exp.Paren(this=exp.Mul(this=holder, expression=number(unit_ns))))
+        scaled: exp.Expression = exp.Paren(this=exp.Mul(this=holder, expression=number(unit_ns)))
+        node.replace(cast(scaled, "INTEGER") if have == "f64" else scaled)
     else:
         node.replace(coerced(holder.this, have, "timestamp_ns") or holder)
     return "timestamp_ns"
@@ -152,6 +232,7 @@ def type_shift(
     """A time, date or duration, and an INTERVAL added or subtracted."""
     holder = exp.Paren(this=time.copy())
     have = type_of(holder.this, scope)
+    is_date = have == "date"
     if have in {"date", "text", "null"}:
         holder = exp.Paren(this=coerced(holder.this, have, "timestamp_ns") or holder.this.copy())
         have = "timestamp_ns"
@@ -166,7 +247,11 @@ def type_shift(
     if interval.months:
         shifted = _add_months(holder, have, sign * interval.months)
     step = number(sign * _steps(interval, have))
-    node.replace(exp.Paren(this=exp.Add(this=shifted, expression=step)))
+    moved = exp.Paren(this=exp.Add(this=shifted, expression=step))
+    if is_date:
+        node.replace(call("date_of_ms", _milliseconds(moved)))
+        return "date"
+    node.replace(moved)
     return have
 
 

@@ -21,6 +21,8 @@ NUMBERS: Final[frozenset[SqlType]] = INTEGERS | {"f64", "key"}
 TIMES: Final[frozenset[SqlType]] = frozenset({"timestamp", "timestamp_ns"})
 DURATIONS: Final[frozenset[SqlType]] = frozenset({"duration", "duration_ns"})
 NS_A_MS: Final = 1_000_000
+MS_A_DAY: Final = 86_400_000
+NS_A_SECOND: Final = 1_000_000_000
 UNNAMED_PREFIX: Final = "sql$query"  # how queries in FROM without an alias are called
 
 _SIGNED: Final[frozenset[SqlType]] = frozenset({"i32", "i64"})
@@ -30,11 +32,20 @@ class Source:
     """One thing in a FROM clause: its name there, its columns, the table behind it if it is one.
 
     `shared` are columns that it was joined by with USING: a plain star has them once.
+    Nobody can name what is hidden, and no star has it.
     """
 
-    __slots__ = ("columns", "name", "shared", "table")
+    __slots__ = ("columns", "is_hidden", "name", "shared", "table")
 
-    def __init__(self, name: str, columns: tuple[SqlColumn, ...], table: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        columns: tuple[SqlColumn, ...],
+        table: str | None = None,
+        *,
+        is_hidden: bool = False,
+    ) -> None:
+        self.is_hidden = is_hidden
         self.name = name
         self.columns = columns
         self.table = table
@@ -62,7 +73,7 @@ class Scope:
         scope: Scope | None = self
         while scope is not None:
             for source in scope.sources:
-                if qualifier and source.name != qualifier:
+                if source.name != qualifier if qualifier else source.is_hidden:
                     continue
                 for column in source.columns:
                     if column.name == name:
@@ -228,7 +239,15 @@ def to_text(node: exp.Expression, have: SqlType) -> exp.Expression | None:
             return exp.Paren(
                 this=exp.DPipe(this=call("ltrim", head, exp.Literal.string("0")), expression=tail)
             )
-        case "text" | "date" | "list_text" | "list_u32" | "list_i64" | "list_f64" | "interval":
+        case "f64":
+            return call("text_of_float", node)
+        case "interval":
+            return call("text_of_interval", node)
+        case "list_text" | "list_u32" | "list_i64" | "list_f64" | "list_bool":
+            separated = call("list_join", node, exp.Literal.string(", "), exp.Literal.string(""))
+            opened = exp.DPipe(this=exp.Literal.string("["), expression=separated)
+            return exp.Paren(this=exp.DPipe(this=opened, expression=exp.Literal.string("]")))
+        case "text" | "date":
             return None
         case _:
             return cast(node, "TEXT")
@@ -249,6 +268,10 @@ def converted(
     match want:
         case "text":
             return to_text(node, have) or exp.Paren(this=node.copy())
+        case "i32" | "u32" | "i64" | "u64" if have == "date":
+            return exp.Paren(
+                this=exp.Div(this=call("parse_ms", node), expression=number(MS_A_DAY), typed=True)
+            )
         case "i32" | "u32" | "i64" | "u64":
             return call("cast_int" if is_strict else "try_int", node)
         case "f64":
@@ -259,6 +282,8 @@ def converted(
             return call("date_of_ms", coerced(node, have, "timestamp") or node)
         case "binary":
             return cast(node, "BLOB")
+        case "timestamp_ns" if have in INTEGERS:
+            return _scaled(node, NS_A_SECOND)
         case _:
             return coerced(node, have, want) or exp.Paren(this=node.copy())
 

@@ -120,11 +120,39 @@ COSTS = (
     "WITH RECURSIVE t AS (SELECT 1 AS n UNION SELECT n + 1 FROM t) SELECT count(*) FROM t",
     "SELECT repeat(repeat('x', 10000000), 1000)",
     "SELECT lpad('x', 2000000000)",
+    "SELECT replace(repeat('x', 10000000), 'x', repeat('y', 1000))",
+    "SELECT regexp_replace(repeat('x', 10000000), 'x', repeat('y', 1000), 'g')",
+    "SELECT array_repeat(repeat('x', 1000000), 1000000)",
+    "SELECT generate_series(1, 9223372036854775806)",
+    "SELECT count(*) FROM range(-9223372036854775807, 9223372036854775806)",
+    "SELECT levenshtein(repeat('x', 1000000), repeat('y', 1000000))",
+    "SELECT 'x' ~ repeat('(x{1000}){1000}', 100)",
+    "SELECT 'x' ~ repeat('x', 1000000)",
+    # each match is looked for to the end of the text: only the end of the process ends it
+    "SELECT regexp_count(repeat('a', 1000000), '[ab]*c|a')",
     "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 100000) "
     "SELECT count(*) FROM t a, t b WHERE a.n + b.n LIKE '%1%2%3%'",
     "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) "
     "SELECT string_agg(repeat('x', 100000), ',') FROM t",
 )
+
+
+HARMLESS = (
+    "SELECT repeat('a', 1000000) ~ '^(a+)+$b' AS x",
+    "SELECT repeat('a', 1000000) ~ '(a|a)*b' AS x",
+    "SELECT repeat('a', 1000000) ~ '(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)b' AS x",
+)
+
+
+def test_a_regular_expression_takes_time_by_the_length_of_the_text(tmp_path: Path) -> None:
+    """G18: what makes engines that backtrack run for ever is answered."""
+
+    async def body(world: QueryWorld) -> None:
+        for sql in HARMLESS:
+            with trio.fail_after(4):
+                assert await world.rows(sql) == [{"x": False}]
+
+    run_queries(body, tmp_path)
 
 
 @pytest.mark.parametrize("sql", ATTACKS, ids=lambda sql: sql[:50])

@@ -1,0 +1,171 @@
+"""Functions with a form or a type of their own, by name.
+
+Lives here: `NAMED`: the time of the request, times from numbers and texts, other names of forms.
+Does not: functions whose types are plain (sql_calls.py), arithmetic of times (sql_times.py).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from sqlglot import exp
+
+from restated.store import sql_times
+from restated.store.sql_rewriting import nvl2
+from restated.store.sql_tables import ARROW_NAMES, SqlType
+from restated.store.sql_typing import Scope, SqlError
+
+_NS_IN_UNIT: Final = {
+    "to_timestamp": 1_000_000_000, "to_timestamp_seconds": 1_000_000_000,
+    "from_unixtime": 1_000_000_000, "to_timestamp_millis": 1_000_000,
+    "to_timestamp_micros": 1_000, "to_timestamp_nanos": 1,
+}  # fmt: skip
+
+
+class Typer(Protocol):
+    """What types operands, and calls of plain functions: both rewrite in place."""
+
+    def type_of(self, node: exp.Expression, scope: Scope) -> SqlType:
+        """The type of an expression."""
+        ...
+
+    def function(
+        self, node: exp.Expression, name: str, arguments: Sequence[exp.Expression], scope: Scope
+    ) -> SqlType:
+        """The type of a plain function, which takes the place of `node`."""
+        ...
+
+
+Named = Callable[[Typer, exp.Expression, list[exp.Expression], Scope], SqlType]
+
+
+def _number_of(name: str, arguments: list[exp.Expression], least: int, most: int) -> None:
+    if not least <= len(arguments) <= most:
+        counted = str(least) if least == most else f"{least} to {most}"
+        plural = "" if counted == "1" else "s"
+        msg = f"Function '{name}' takes {counted} argument{plural}, not {len(arguments)}"
+        raise SqlError(f"Error during planning: {msg}")
+
+
+def _now(
+    typer: Typer, node: exp.Expression, _arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    return sql_times.type_now(typer.type_of, node, scope)
+
+
+def _today(
+    typer: Typer, node: exp.Expression, _arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    return sql_times.type_today(typer.type_of, node, scope)
+
+
+def _to_unixtime(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("to_unixtime", arguments, 1, 1)
+    return sql_times.type_unixtime(typer.type_of, node, arguments[0], scope)
+
+
+def _to_timestamp(
+    name: str,
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope,
+) -> SqlType:  # fmt: skip
+    _number_of(name, arguments, 1, 100)
+    if len(arguments) > 1:
+        return sql_times.type_read_as(typer.type_of, node, arguments, scope)
+    unit_ns = _NS_IN_UNIT[name]
+    return sql_times.type_to_timestamp(typer.type_of, node, arguments[0], scope, unit_ns)
+
+
+def _to_char(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("to_char", arguments, 2, 2)
+    return sql_times.type_to_char(typer.type_of, node, arguments, scope)
+
+
+def _to_date(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("to_date", arguments, 1, 100)
+    return sql_times.type_to_date(typer.type_of, node, arguments, scope)
+
+
+def _datepart(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("datepart", arguments, 2, 2)
+    unit = exp.var(arguments[0].name.upper())
+    node.replace(replaced := exp.Extract(this=unit, expression=arguments[1].copy()))
+    return typer.type_of(replaced, scope)
+
+
+def _datetrunc(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("datetrunc", arguments, 2, 2)
+    unit = exp.var(arguments[0].name.upper())
+    node.replace(replaced := exp.TimestampTrunc(this=arguments[1].copy(), unit=unit))
+    return typer.type_of(replaced, scope)
+
+
+def _nvl2(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("nvl2", arguments, 3, 3)
+    node.replace(replaced := nvl2(*arguments))
+    return typer.type_of(replaced, scope)
+
+
+def _make_array(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    node.replace(replaced := exp.Array(expressions=[one.copy() for one in arguments]))
+    return typer.type_of(replaced, scope)
+
+
+def _arrow_typeof(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("arrow_typeof", arguments, 1, 1)
+    have = typer.type_of(arguments[0], scope)
+    node.replace(exp.Literal.string(ARROW_NAMES[have]))
+    return "text"
+
+
+def _approx_distinct(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    """Exactly: nothing here is so large that it would have to be guessed."""
+    _number_of("approx_distinct", arguments, 1, 1)
+    counted = exp.Count(this=exp.Distinct(expressions=[arguments[0].copy()]))
+    node.replace(counted)
+    typer.type_of(counted, scope)
+    return "u64"
+
+
+def _approx_median(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    _number_of("approx_median", arguments, 1, 1)
+    given = [arguments[0], exp.Literal.number("0.5")]
+    return typer.function(node, "approx_percentile_cont", given, scope)
+
+
+NAMED: Final[dict[str, Named]] = {
+    "now": _now,
+    "today": _today,
+    "to_unixtime": _to_unixtime,
+    **{name: partial(_to_timestamp, name) for name in _NS_IN_UNIT},
+    "to_char": _to_char,
+    "date_format": _to_char,
+    "to_date": _to_date,
+    "datepart": _datepart,
+    "datetrunc": _datetrunc,
+    "nvl2": _nvl2,
+    "make_array": _make_array,
+    "make_list": _make_array,
+    "arrow_typeof": _arrow_typeof,
+    "approx_distinct": _approx_distinct,
+    "approx_median": _approx_median,
+}
