@@ -226,6 +226,22 @@ def add_months(value: Value, months: Value) -> int | None:
     return value + int((moved - moment) / timedelta(milliseconds=1))
 
 
+def add_months_ns(value: Value, months: Value) -> int | None:
+    """The same of a time in nanoseconds; what is finer than a millisecond stays."""
+    if not isinstance(value, int):
+        return None
+    in_ms = value // NS
+    moved = add_months(in_ms, months)
+    return None if moved is None else value + (moved - in_ms) * NS
+
+
+def bin_start(value: Value, size: Value, origin: Value) -> int | None:
+    """The start of the bin that a time falls in; bins of `size` begin at `origin`."""
+    if not isinstance(value, int) or not isinstance(size, int) or not isinstance(origin, int):
+        return None
+    return value - (value - origin) % size
+
+
 def _is_date(year: int, month: int, day: int) -> bool:
     try:
         datetime(year, month, day, tzinfo=UTC)

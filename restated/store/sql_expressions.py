@@ -282,13 +282,11 @@ class Expressions:
             interval = sql_times.literal_interval(other)
             if interval is not None:
                 return sql_times.type_shift(self.type_of, node, time, interval, scope)
-        if isinstance(node, exp.Add | exp.Sub):
-            moved = sql_times.type_date_shift(self.type_of, node, scope)
-            if moved is not None:
-                return moved
         left = self.type_of(node.this, scope)
         right = self.type_of(node.expression, scope)
         both = {left, right}
+        if "date" in both and both <= INTEGERS | {"date"}:
+            return sql_times.type_date_shift(node, left, right)
         if both & (TIMES | DURATIONS):
             return sql_times.type_difference(node, left, right)
         if not both <= NUMBERS | {"null", "text"} or both == {"text"}:

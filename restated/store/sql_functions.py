@@ -27,6 +27,8 @@ from restated.protocol.readable import (
 from restated.store.sql_calendar import (
     Value,
     add_months,
+    add_months_ns,
+    bin_start,
     date_of_ms,
     date_part,
     date_trunc,
@@ -171,7 +173,9 @@ FUNCTIONS: Final[tuple[Function, ...]] = (
     Function("text_of_ns", text_of_ns, 1),
     Function("trunc_ms", date_trunc, 2),
     Function("part_of_ms", date_part, 2),
+    Function("bin_start", bin_start, 3),
     Function("add_months", add_months, 2),
+    Function("add_months_ns", add_months_ns, 2),
     Function("part_of_duration", duration_part, 2),
     Function("time_as", write_time_as, 2),
     Function("read_ns_as", read_time_as, -1),

@@ -15,7 +15,6 @@ from restated.store.sql_intervals import Interval, read_interval
 from restated.store.sql_tables import SqlType
 from restated.store.sql_typing import (
     DURATIONS,
-    INTEGERS,
     MS_A_DAY,
     NS_A_MS,
     NUMBERS,
@@ -101,13 +100,7 @@ def type_date_bin(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlTyp
     if given is not None:
         start, kind = operand(type_of, given, scope)
         origin = coerced(start, kind, have) or start
-    size = number(_steps(interval, have))
-    since = exp.Paren(this=exp.Sub(this=time, expression=origin.copy()))
-    # A remainder is negative before the origin; the second one rounds down there too.
-    rest = exp.Paren(this=exp.Mod(this=since, expression=size.copy()))
-    rest = exp.Paren(this=exp.Add(this=rest, expression=size.copy()))
-    rest = exp.Paren(this=exp.Mod(this=rest, expression=size))
-    node.replace(exp.Paren(this=exp.Sub(this=time.copy(), expression=rest)))
+    node.replace(call("bin_start", time, number(_steps(interval, have)), origin))
     return have
 
 
@@ -182,18 +175,18 @@ def type_to_date(
     return "date"
 
 
-def type_date_shift(type_of: TypeOf, node: exp.Expression, scope: Scope) -> SqlType | None:
-    """A date and a number of days, or two dates; None when it is neither, nothing is typed then."""
-    left, right = (exp.Paren(this=node.args[key].copy()) for key in ("this", "expression"))
-    types = type_of(left.this, scope), type_of(right.this, scope)
-    if types == ("date", "date") and isinstance(node, exp.Sub):
-        since = exp.Sub(this=call("parse_ms", left), expression=call("parse_ms", right))
+def type_date_shift(node: exp.Expression, left: SqlType, right: SqlType) -> SqlType:
+    """A date and a number of days, or two dates; both sides are typed already."""
+    one, other = (exp.Paren(this=node.args[key].copy()) for key in ("this", "expression"))
+    if left == right and isinstance(node, exp.Sub):
+        since = exp.Sub(this=call("parse_ms", one), expression=call("parse_ms", other))
         node.replace(_divided(exp.Paren(this=since), MS_A_DAY))
         return "i64"
-    if types[0] != "date" or types[1] not in INTEGERS or not isinstance(node, exp.Add | exp.Sub):
-        return None
-    days = exp.Mul(this=right, expression=number(MS_A_DAY))
-    moved = type(node)(this=call("parse_ms", left), expression=exp.Paren(this=days))
+    if left != "date" or left == right or not isinstance(node, exp.Add | exp.Sub):
+        msg = f"Error during planning: Cannot coerce arithmetic expression {left} with {right}"
+        raise SqlError(msg)
+    days = exp.Mul(this=other, expression=number(MS_A_DAY))
+    moved = type(node)(this=call("parse_ms", one), expression=exp.Paren(this=days))
     node.replace(call("date_of_ms", exp.Paren(this=moved)))
     return "date"
 
@@ -245,7 +238,8 @@ def type_shift(
         msg = "Error during planning: months have no fixed duration"
         raise SqlError(msg)
     if interval.months:
-        shifted = _add_months(holder, have, sign * interval.months)
+        name = "add_months" if have == "timestamp" else "add_months_ns"
+        shifted = call(name, holder, number(sign * interval.months))
     step = number(sign * _steps(interval, have))
     moved = exp.Paren(this=exp.Add(this=shifted, expression=step))
     if is_date:
@@ -253,17 +247,6 @@ def type_shift(
         return "date"
     node.replace(moved)
     return have
-
-
-def _add_months(time: exp.Expression, have: SqlType, months: int) -> exp.Expression:
-    """Months are counted in milliseconds; what is finer stays."""
-    in_ms = exp.Paren(this=coerced(time, have, "timestamp") or time.copy())
-    moved = call("add_months", in_ms, number(months))
-    if have == "timestamp":
-        return moved
-    difference = exp.Paren(this=exp.Sub(this=moved, expression=in_ms))
-    in_ns = exp.Mul(this=difference, expression=number(NS_A_MS))
-    return exp.Paren(this=exp.Add(this=time.copy(), expression=in_ns))
 
 
 def type_difference(node: exp.Expression, left: SqlType, right: SqlType) -> SqlType:

@@ -227,10 +227,11 @@ def to_text(node: exp.Expression, have: SqlType) -> exp.Expression | None:
             return call("text_of_ns", node)
         case "bool":
             return exp.Case(
+                this=node.copy(),
                 ifs=[
-                    exp.If(this=node.copy(), true=exp.Literal.string("true")),
-                    exp.If(this=exp.not_(node.copy()), true=exp.Literal.string("false")),
-                ]
+                    exp.If(this=number(0), true=exp.Literal.string("false")),
+                    exp.If(this=number(1), true=exp.Literal.string("true")),
+                ],
             )
         case "key":
             # The last digit stays, so that zero is not empty.
