@@ -232,6 +232,9 @@ class Session:
             send(Failed(number, 400, f"Execution error: {error}"))
         except RecursionError:
             send(Failed(number, 400, "Execution error: a value is nested too deeply"))
+        except _UNFIT as error:
+            msg = f"Execution error: a function does not take such a value: {error}"
+            send(Failed(number, 400, msg))
         except Exception as error:  # noqa: BLE001 - the top of one statement: tell, and go on
             send(Failed(number, 500, f"Execution error: {type(error).__name__}: {error}"))
         finally:
@@ -269,6 +272,7 @@ class Session:
             self._is_own = False
 
 
+_UNFIT: Final = (TypeError, ValueError, ArithmeticError, LookupError)  # of functions of ours
 _OPEN_FLAGS: Final = (
     apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
     | apsw.SQLITE_OPEN_PRIVATECACHE | apsw.SQLITE_OPEN_EXRESCODE

@@ -8,7 +8,8 @@ functions do (sql_functions.py).
 
 from typing import Final, Literal, NamedTuple
 
-from restated.store.sql_tables import SqlType
+from restated.store.sql_tables import ARROW_NAMES, SqlType
+from restated.store.sql_typing import NUMBERS, SqlError, unify
 
 ARGUMENTS_MAX: Final = 100  # of one function
 
@@ -27,6 +28,10 @@ class Call(NamedTuple):
     result: SqlType | Literal["first", "common", "element", "list", "list_of"]
     least: int = 1
     most: int = 1
+
+    def wanted(self, position: int) -> SqlType | None:
+        """The type that the argument at a position is wanted as; None for any."""
+        return self.arguments[min(position, len(self.arguments) - 1)]
 
 
 _T: Final = ("text",)
@@ -221,6 +226,7 @@ CASTS: Final[dict[str, SqlType]] = {
     "TIMESTAMP": "timestamp_ns", "TIMESTAMPTZ": "timestamp_ns", "DATETIME": "timestamp_ns",
     "DATE": "date", "BINARY": "binary", "VARBINARY": "binary",
 }  # fmt: skip
+_NO_NUMBERS: Final[frozenset[SqlType]] = frozenset({"interval", "date"})
 LISTS: Final[dict[SqlType, SqlType]] = {
     "text": "list_text", "u32": "list_u32", "i32": "list_i64", "i64": "list_i64",
     "u64": "list_i64", "f64": "list_f64", "bool": "list_bool",
@@ -229,3 +235,46 @@ ELEMENTS: Final[dict[SqlType, SqlType]] = {
     "list_text": "text", "list_u32": "u32", "list_i64": "i64", "list_f64": "f64",
     "list_bool": "bool",
 }  # fmt: skip
+
+
+def check_count(name: str, have: int, least: int, most: int) -> None:
+    """SqlError when a function does not take so many arguments."""
+    if not least <= have <= most:
+        counted = str(least) if least == most else f"{least} to {most}"
+        plural = "" if counted == "1" else "s"
+        msg = f"Function '{name}' takes {counted} argument{plural}, not {have}"
+        raise SqlError(f"Error during planning: {msg}")
+
+
+def check_types(name: str, found: Call, types: list[SqlType]) -> None:
+    """SqlError when an argument is of a type that never is what the function wants."""
+    for position, have in enumerate(types):
+        want = found.wanted(position)
+        if want is not None and want in NUMBERS and (have in ELEMENTS or have in _NO_NUMBERS):
+            msg = (
+                f"Error during planning: Failed to coerce argument {position + 1} of function"
+                f" '{name}' from {ARROW_NAMES[have]} to {ARROW_NAMES[want]}"
+            )
+            raise SqlError(msg)
+
+
+def result_of(found: Call, types: list[SqlType]) -> SqlType:
+    """The type of a call whose arguments have these types."""
+    lists = [one for one in types if one in ELEMENTS]
+    match found.result:
+        case "first":
+            return types[0]
+        case "list":
+            return lists[0] if lists else "list_text"
+        case "list_of":
+            return LISTS.get(types[0], "list_text")
+        case "element":
+            return ELEMENTS[lists[0]] if lists else "text"
+        case "common":
+            pass
+        case _:
+            return found.result
+    common: SqlType = "null"
+    for one in types:
+        common = unify(common, one)
+    return common

@@ -14,7 +14,15 @@ from typing import Final
 from sqlglot import exp
 
 from restated.store import sql_aggregates, sql_times
-from restated.store.sql_calls import CASTS, ELEMENTS, FUNCTIONS, LISTS, Call, known_as
+from restated.store.sql_calls import (
+    CASTS,
+    FUNCTIONS,
+    LISTS,
+    check_count,
+    check_types,
+    known_as,
+    result_of,
+)
 from restated.store.sql_named import NAMED
 from restated.store.sql_rewriting import element_of_list, is_quantified, quantified
 from restated.store.sql_tables import ARROW_NAMES, INVOCATION_ID_COLUMNS, SqlColumn, SqlType
@@ -435,20 +443,16 @@ class Expressions:
         if found is None:
             msg = f"Error during planning: Invalid function '{name}'."
             raise SqlError(msg)
-        if not found.least <= len(arguments) <= found.most:
-            msg = (
-                f"Error during planning: Function '{name}' takes {found.least} to {found.most}"
-                f" arguments, not {len(arguments)}"
-            )
-            raise SqlError(msg)
+        check_count(name, len(arguments), found.least, found.most)
         spelled = sql_aggregates.spelled(found.name, node)
         typed = exp.Anonymous(this=spelled, expressions=[a.copy() for a in arguments])
         order = sql_aggregates.take_order(self.type_of, typed, scope)
         types = [self.type_of(argument, scope) for argument in list(typed.expressions)]
-        result = _result(found, types)
+        check_types(name, found, types)
+        result = result_of(found, types)
         for position, have in enumerate(types):
             argument = typed.expressions[position]
-            want = found.arguments[min(position, len(found.arguments) - 1)]
+            want = found.wanted(position)
             if want == "text" and have == "binary":
                 argument.replace(cast(argument, "TEXT"))
             elif want == "i64" and have in {"f64", "text"}:
@@ -458,27 +462,6 @@ class Expressions:
         sql_aggregates.put_order(typed, order)
         node.replace(typed)
         return result
-
-
-def _result(found: Call, types: list[SqlType]) -> SqlType:
-    lists = [one for one in types if one in ELEMENTS]
-    match found.result:
-        case "first":
-            return types[0]
-        case "list":
-            return lists[0] if lists else "list_text"
-        case "list_of":
-            return LISTS.get(types[0], "list_text")
-        case "element":
-            return ELEMENTS[lists[0]] if lists else "text"
-        case "common":
-            pass
-        case _:
-            return found.result
-    common: SqlType = "null"
-    for one in types:
-        common = unify(common, one)
-    return common
 
 
 def _positional(node: exp.Expression, *keys: str) -> list[exp.Expression]:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from sqlglot import exp
 
 from restated.store import sql_times
+from restated.store.sql_calls import check_count
 from restated.store.sql_rewriting import nvl2
 from restated.store.sql_tables import ARROW_NAMES, SqlType
 from restated.store.sql_typing import Scope, SqlError
@@ -39,14 +40,6 @@ class Typer(Protocol):
 Named = Callable[[Typer, exp.Expression, list[exp.Expression], Scope], SqlType]
 
 
-def _number_of(name: str, arguments: list[exp.Expression], least: int, most: int) -> None:
-    if not least <= len(arguments) <= most:
-        counted = str(least) if least == most else f"{least} to {most}"
-        plural = "" if counted == "1" else "s"
-        msg = f"Function '{name}' takes {counted} argument{plural}, not {len(arguments)}"
-        raise SqlError(f"Error during planning: {msg}")
-
-
 def _now(
     typer: Typer, node: exp.Expression, _arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
@@ -62,7 +55,7 @@ def _today(
 def _to_unixtime(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("to_unixtime", arguments, 1, 1)
+    check_count("to_unixtime", len(arguments), 1, 1)
     return sql_times.type_unixtime(typer.type_of, node, arguments[0], scope)
 
 
@@ -70,7 +63,7 @@ def _to_timestamp(
     name: str,
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope,
 ) -> SqlType:  # fmt: skip
-    _number_of(name, arguments, 1, 100)
+    check_count(name, len(arguments), 1, 100)
     if len(arguments) > 1:
         return sql_times.type_read_as(typer.type_of, node, arguments, scope)
     unit_ns = _NS_IN_UNIT[name]
@@ -80,22 +73,22 @@ def _to_timestamp(
 def _to_char(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("to_char", arguments, 2, 2)
+    check_count("to_char", len(arguments), 2, 2)
     return sql_times.type_to_char(typer.type_of, node, arguments, scope)
 
 
 def _to_date(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("to_date", arguments, 1, 100)
+    check_count("to_date", len(arguments), 1, 100)
     return sql_times.type_to_date(typer.type_of, node, arguments, scope)
 
 
 def _datepart(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("datepart", arguments, 2, 2)
-    unit = exp.var(arguments[0].name.upper())
+    check_count("datepart", len(arguments), 2, 2)
+    unit = _unit(arguments[0])
     node.replace(replaced := exp.Extract(this=unit, expression=arguments[1].copy()))
     return typer.type_of(replaced, scope)
 
@@ -103,16 +96,30 @@ def _datepart(
 def _datetrunc(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("datetrunc", arguments, 2, 2)
-    unit = exp.var(arguments[0].name.upper())
+    check_count("datetrunc", len(arguments), 2, 2)
+    unit = _unit(arguments[0])
     node.replace(replaced := exp.TimestampTrunc(this=arguments[1].copy(), unit=unit))
     return typer.type_of(replaced, scope)
+
+
+def _unit(node: exp.Expression) -> exp.Var:
+    if not isinstance(node, exp.Literal) or not node.name:
+        raise SqlError("This feature is not implemented: a unit of time that is not a literal")
+    return exp.var(node.name.upper())
+
+
+def _coalesce(
+    typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
+) -> SqlType:
+    """Of one argument, too, which SQLite refuses."""
+    given = [*arguments, exp.Null()] if len(arguments) == 1 else arguments
+    return typer.function(node, "coalesce", given, scope)
 
 
 def _nvl2(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("nvl2", arguments, 3, 3)
+    check_count("nvl2", len(arguments), 3, 3)
     node.replace(replaced := nvl2(*arguments))
     return typer.type_of(replaced, scope)
 
@@ -127,7 +134,7 @@ def _make_array(
 def _arrow_typeof(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("arrow_typeof", arguments, 1, 1)
+    check_count("arrow_typeof", len(arguments), 1, 1)
     have = typer.type_of(arguments[0], scope)
     node.replace(exp.Literal.string(ARROW_NAMES[have]))
     return "text"
@@ -137,7 +144,7 @@ def _approx_distinct(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
     """Exactly: nothing here is so large that it would have to be guessed."""
-    _number_of("approx_distinct", arguments, 1, 1)
+    check_count("approx_distinct", len(arguments), 1, 1)
     counted = exp.Count(this=exp.Distinct(expressions=[arguments[0].copy()]))
     node.replace(counted)
     typer.type_of(counted, scope)
@@ -147,7 +154,7 @@ def _approx_distinct(
 def _approx_median(
     typer: Typer, node: exp.Expression, arguments: list[exp.Expression], scope: Scope
 ) -> SqlType:
-    _number_of("approx_median", arguments, 1, 1)
+    check_count("approx_median", len(arguments), 1, 1)
     given = [arguments[0], exp.Literal.number("0.5")]
     return typer.function(node, "approx_percentile_cont", given, scope)
 
@@ -162,6 +169,7 @@ NAMED: Final[dict[str, Named]] = {
     "to_date": _to_date,
     "datepart": _datepart,
     "datetrunc": _datetrunc,
+    "coalesce": _coalesce,
     "nvl2": _nvl2,
     "make_array": _make_array,
     "make_list": _make_array,
