@@ -153,3 +153,29 @@ def test_queries_are_answered(place: tuple[Cli, Shop]) -> None:
     shown = cli.out(f'sql --json "{query}"').strip()
     assert shown == f'[{{"id":"{one}","why":"[409] sold out"}}]'
     assert cli.out('sql "SELECT 1 AS a, NULL AS b"').split() == ["A", "B", "1"]
+
+
+def test_f71_what_is_listed_is_what_sql_answers(place: tuple[Cli, Shop]) -> None:
+    """F71: services, deployments and invocations of a list are those of the tables."""
+    cli, shop = place
+    one = shop.until(shop.send("TicketDesk/nap", LONG_MS), "running")
+    listed = cli.out("invocations list --all")
+    assert one in listed
+    assert all(row["id"] in listed for row in shop.rows("SELECT id FROM sys_invocation"))
+    services = cli.out("services list")
+    assert all(row["name"] in services for row in shop.rows("SELECT name FROM sys_service"))
+    deployments = cli.out("deployments list")
+    assert all(row["id"] in deployments for row in shop.rows("SELECT id FROM sys_deployment"))
+    assert "Sleep [rest]" in cli.out(f"invocations describe {one}")
+    assert "Cancelled 1 invocations" in cli.out(f"-y invocations cancel {one}")
+    shop.until(one, "completed")
+
+
+def test_f71_a_failure_has_its_exit_status(place: tuple[Cli, Shop]) -> None:
+    """F71: an option that is none, a query that is none, a server that is not there."""
+    cli, _ = place
+    assert cli.run("services list --no-such-option").exit == 2
+    refused = cli.run('sql "SELECT * FROM no_such_table"')
+    assert refused.exit == 1
+    assert "no_such_table" in refused.stdout + refused.stderr
+    assert cli.run("services list", RESTATE_ADMIN_URL="http://127.0.0.1:1").exit == 1
