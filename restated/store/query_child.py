@@ -15,8 +15,8 @@ the authorizer lets SQLite read stored tables only from inside our views; the co
 read-only, defensive, without ATTACH, with limits on everything.
 
 Sorting and grouping of more than a cache's worth goes to temporary files without a name, each of
-bounded size: in memory a million rows would take sixty bytes each and more. The process is nice:
-what operators ask does not delay the work of the daemon.
+bounded size: in memory a million rows would take sixty bytes each and more. What operators ask
+does not delay the work of the daemon (priority.py).
 """
 
 import contextlib
@@ -38,6 +38,7 @@ import msgspec
 
 from restated.store.answer import Answer, ArrowAnswer, JsonAnswer, Row
 from restated.store.dialect import Bound, Planner
+from restated.store.priority import Standing, be_nice, can_step_back
 from restated.store.query_wire import (
     CREDITS_AT_START,
     Credit,
@@ -64,7 +65,6 @@ from restated.store.views import CLEAR_LIVE, INSERT_LIVE, VIEW_PREFIX, statement
 THREADS_MAX: Final = 4
 MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
 FILE_BYTES_MAX: Final = 256 * 1024 * 1024  # of one temporary file: one sort, one grouping
-NICENESS: Final = 10  # a tenth of what the daemon gets where both want a processor
 VALUE_BYTES_MAX: Final = 160 * 1024 * 1024  # a value of 32 MiB as JSON numbers
 STEPS_A_CHECK: Final = 50_000  # virtual machine steps between two looks at the clock, about 1 ms
 ROWS_FIRST: Final = 64  # rows of the first piece: it leaves early
@@ -144,8 +144,9 @@ class Statement:
 class Session:
     """One connection and the thread that uses it."""
 
-    def __init__(self, path: str, planner: Planner) -> None:
+    def __init__(self, path: str, planner: Planner, standing: Standing) -> None:
         self._planner = planner
+        self._standing = standing
         self._statement: Statement | None = None
         self._live: bytes | None = None
         self._is_own = True  # we are setting up: the authorizer looks away
@@ -189,7 +190,10 @@ class Session:
         return self._statement.run.now_ms
 
     def _is_over(self) -> bool:
-        return self._statement is not None and self._statement.is_over()
+        if self._statement is None:
+            return False
+        self._standing.look()
+        return self._statement.is_over()
 
     def _authorize(
         self, action: int, one: str | None, two: str | None, schema: str | None, view: str | None
@@ -215,6 +219,7 @@ class Session:
         """Run one statement to its end; everything it has to say goes through `send`."""
         number = statement.run.number
         self._statement = statement
+        self._standing.begin()
         try:
             self._run(statement, send)
         except Stopped:
@@ -238,6 +243,7 @@ class Session:
         except Exception as error:  # noqa: BLE001 - the top of one statement: tell, and go on
             send(Failed(number, 500, f"Execution error: {type(error).__name__}: {error}"))
         finally:
+            self._standing.end()
             self._statement = None
 
     def _run(self, statement: Statement, send: Callable[[Message], None]) -> None:
@@ -321,6 +327,7 @@ class Child:
         self._path = path
         self._link = link
         self._planner = Planner()
+        self._can_step_back = can_step_back()
         self._statements: dict[int, Statement] = {}
         self._waiting: queue.SimpleQueue[Statement] = queue.SimpleQueue()
         self._sending = threading.Lock()
@@ -356,7 +363,9 @@ class Child:
         while True:
             statement = self._waiting.get()
             try:
-                session = session or Session(self._path, self._planner)
+                session = session or Session(
+                    self._path, self._planner, Standing(can_step_back=self._can_step_back)
+                )
                 session.answer(statement, self._send)
             except apsw.Error as error:
                 message = f"Execution error: the database cannot be opened: {error}"
@@ -377,8 +386,7 @@ class Child:
 def main() -> None:
     """Serve the socket that is our standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the daemon closes us in order
-    with contextlib.suppress(PermissionError):  # hardened by others: it works, less politely
-        os.nice(NICENESS)
+    be_nice()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

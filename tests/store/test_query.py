@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 
 from restated.core.effects import Put
 from restated.model.records import StateValue
+from restated.store.priority import can_step_back
 from restated.store.query import STATEMENTS_MAX, WAITING_MAX, Limits, QueryError
 from restated.store.query_wire import CREDITS_AT_START
 from tests.store.querying import ID, NOW_MS, QueryWorld, invocation, querying, run_queries
@@ -176,6 +178,33 @@ def test_a_long_statement_does_not_delay_a_short_one(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
     run_queries(body, tmp_path)
+
+
+@pytest.mark.skipif(not can_step_back(), reason="this user may not come forward again")
+def test_a_long_statement_stands_behind_everything_else(tmp_path: Path) -> None:
+    """Issue 12: what is asked does not delay the writer. The thread comes forward for the next."""
+
+    async def body(world: QueryWorld) -> None:
+        await world.rows("SELECT 1 AS a")  # the child has started
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.raw, ENDLESS)
+            await until(lambda: policies(world).count(os.SCHED_IDLE) == 1)
+            nursery.cancel_scope.cancel()
+        await until(lambda: os.SCHED_IDLE not in policies(world))
+
+    run_queries(body, tmp_path)
+
+
+def policies(world: QueryWorld) -> list[int]:
+    """The scheduling policy of each thread of the child."""
+    tasks = Path(f"/proc/{world.runner.process_id}/task").iterdir()
+    return [os.sched_getscheduler(int(task.name)) for task in tasks]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not holds():  # noqa: ASYNC110 - what another process does
+            await trio.sleep(0.01)
 
 
 def test_an_abandoned_statement_is_stopped_at_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import trio
 
 from restated.model.records import StateValue
 from restated.store.dialect import Planner
+from restated.store.priority import Standing
 from restated.store.query import Limits
 from restated.store.query_child import Session
 from restated.store.schema import DATABASE_NAME
@@ -222,7 +223,8 @@ def test_the_connection_refuses_what_the_planner_would_let_through(
 
     async def body(world: QueryWorld) -> None:
         await world.put(StateValue("", "S", "k", "n", b"v"))
-        session = Session(str(tmp_path / "state" / DATABASE_NAME), Planner())
+        path = str(tmp_path / "state" / DATABASE_NAME)
+        session = Session(path, Planner(), Standing(can_step_back=False))
         with closing(session._connection) as connection:
             with pytest.raises(apsw.Error):
                 connection.execute(sql).fetchall()
