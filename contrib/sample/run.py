@@ -69,13 +69,15 @@ def _start(options: argparse.Namespace, children: list[subprocess.Popen[bytes]])
     serve = [BIN / "restated", "serve", "--base-dir", options.base_dir]
     daemon = _spawn([*serve, "--ingress", ingress, "--admin", admin])
     children.append(daemon)
-    service = _spawn([BIN / "hypercorn", "--bind", f"127.0.0.1:{options.service}", "service:app"])
+    address = f"127.0.0.1:{options.service}"
+    # The SDK's app has no lifespan, of which Hypercorn warns.
+    service = _spawn([BIN / "hypercorn", "--log-level", "error", "--bind", address, "service:app"])
     children.append(service)
     _wait_for(f"http://{admin}/health", daemon, "the daemon")
     _wait_for_port(options.service, service)
     _post(
         f"http://{admin}/deployments",
-        {"uri": f"http://127.0.0.1:{options.service}", "force": True},
+        {"uri": f"http://{address}", "force": True},
     )
     url = f"http://{ingress}/Greeter/greet"
     answer = _post(url, "World")
