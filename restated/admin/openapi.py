@@ -17,6 +17,7 @@ from restated.admin.exchange import answer, deps_of
 from restated.admin.introspect import ARROW_TYPE
 from restated.admin.registry import service_in_path
 from restated.admin.render import Json
+from restated.core.schema_check import rebase_references
 from restated.engine.catalog import HandlerEntry, ServiceEntry
 from restated.model.services import Payload
 
@@ -27,8 +28,12 @@ OPENAPI_VERSION: Final = "3.1.0"
 _JSON: Final = "application/json"
 
 
+def _place(name: str) -> str:
+    return f"#/components/schemas/{name}"
+
+
 def _schema(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": _place(name)}
 
 
 def _response(name: str) -> Json:
@@ -57,7 +62,7 @@ def document_of(routes: "Iterable[AdminRoute]") -> Json:
     ]
     unique = list(dict.fromkeys(bodies))
     shapes, components = msgspec.json.schema_components(
-        unique, schema_hook=_any_json, ref_template="#/components/schemas/{name}"
+        unique, schema_hook=_any_json, ref_template=_place("{name}")
     )
     schemas = dict(zip(unique, shapes, strict=True))
     paths: dict[str, Json] = {}
@@ -272,11 +277,13 @@ def _content(payload: Payload, name: str) -> Json:
 
 def _payload_schemas(handler: HandlerEntry) -> dict[str, object]:
     own = handler.handler
-    return {
-        f"{own.name}{suffix}": msgspec.Raw(payload.schema)
-        for suffix, payload in (("Request", own.input), ("Response", own.output))
-        if payload is not None and payload.schema is not None
-    }
+    schemas: dict[str, object] = {}
+    for suffix, payload in (("Request", own.input), ("Response", own.output)):
+        if payload is not None and payload.schema is not None:
+            name = f"{own.name}{suffix}"
+            schemas[name] = msgspec.json.decode(payload.schema)
+            rebase_references(schemas[name], _place(name))
+    return schemas
 
 
 def _error_response(description: str, example: Json) -> Json:

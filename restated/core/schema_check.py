@@ -1,7 +1,7 @@
 """Is a value a JSON schema? The part of the draft 2020-12 meta-schema that catches mistakes.
 
 Lives here: the keywords whose values have a fixed shape, the walk over sub-schemas, the refusal of
-references that would have to be fetched.
+references that would have to be fetched, the move of a schema into a document.
 Does not: validate payloads; schemas are shown to clients, calls are never checked against them.
 """
 
@@ -55,6 +55,23 @@ def schema_defect(schema: Json) -> str | None:
                 return defect
             pending.extend(_inner(keyword, value))
     return f"it has more than {SCHEMAS_MAX} parts"
+
+
+def rebase_references(schema: Json, place: str) -> None:
+    """Let pointers into a schema, `#` or `#/...`, begin at its place in a document. In place.
+
+    Anchors are found all over a document, and are left as they are.
+    """
+    pending: list[Json] = [schema]
+    while pending:
+        current = pending.pop()
+        if not isinstance(current, dict):
+            continue
+        reference = current.get("$ref")
+        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+            current["$ref"] = place + reference[1:]
+        for keyword, value in current.items():
+            pending.extend(_inner(keyword, value))
 
 
 def _inner(keyword: str, value: Json) -> Iterator[Json]:

@@ -1,5 +1,6 @@
 """OpenAPI documents. Source: admin.md 2, 5; style.md 12: every admin route is in it."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -103,5 +104,31 @@ def test_a_service_document_has_the_routes_of_the_ingress() -> None:
             "/restate/workflow/TicketFlow/{key}/attach",
             "/restate/workflow/TicketFlow/{key}/output",
         ]
+
+    run_admin(body)
+
+
+def test_references_inside_a_schema_of_a_handler_point_into_it() -> None:
+    """Pydantic, zod and Go's reflection write them; generators of clients follow them."""
+    schema = {
+        "$defs": {"order": {"type": "object", "properties": {"next": {"$ref": "#"}}}},
+        "allOf": [{"$ref": "#/$defs/order"}],
+    }
+
+    async def body(world: AdminWorld) -> None:
+        recorded = world.transport.answers["/next"]
+        manifest = json.loads(recorded["body"])
+        handler = manifest["services"][0]["handlers"][0]
+        handler["input"] = {"contentType": "application/json", "jsonSchema": schema}
+        world.transport.answers["/refers"] = {**recorded, "body": json.dumps(manifest)}
+        assert (await world.register("/refers")).status_code == 201
+        service = manifest["services"][0]["name"]
+        document = (await world.client.get(f"/services/{service}/openapi")).json()
+        place = f"#/components/schemas/{handler['name']}Request"
+        found = resolved(document, place)
+        assert found["allOf"] == [{"$ref": f"{place}/$defs/order"}]
+        assert found["$defs"]["order"]["properties"]["next"] == {"$ref": place}
+        for reference in references(document):
+            assert resolved(document, reference) is not None
 
     run_admin(body)

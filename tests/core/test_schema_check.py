@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restated.core.schema_check import SCHEMAS_MAX, schema_defect
+from restated.core.schema_check import SCHEMAS_MAX, rebase_references, schema_defect
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,26 @@ def test_a_schema_has_a_bounded_number_of_parts() -> None:
 def test_any_json_has_an_answer(value: object) -> None:
     """Never an exception."""
     assert isinstance(schema_defect(value), str | None)
+
+
+def test_references_follow_a_schema_to_its_place() -> None:
+    """What is no schema is no reference; anchors and other documents stay what they are."""
+    kept: dict[str, object] = {
+        "const": {"$ref": "#"}, "examples": [{"$ref": "#/a"}], "default": {"$ref": "#"},
+        "properties": {"$ref": {"type": "string"}, "by_anchor": {"$ref": "#anchor"}},
+        "x-own": {"$ref": "#"},
+    }  # fmt: skip
+    schema = {
+        **kept,
+        "$defs": {"self": {"$ref": "#"}, "text": {"type": "string"}},
+        "items": [{"$ref": "#/$defs/text"}, True],
+        "anyOf": [{"not": {"$ref": "#/$defs/self"}}],
+    }
+    rebase_references(schema, "#/place")
+    assert schema == {
+        **kept,
+        "$defs": {"self": {"$ref": "#/place"}, "text": {"type": "string"}},
+        "items": [{"$ref": "#/place/$defs/text"}, True],
+        "anyOf": [{"not": {"$ref": "#/place/$defs/self"}}],
+    }
+    rebase_references(True, "#/place")
