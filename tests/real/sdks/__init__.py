@@ -1,0 +1,1 @@
+"""The services of the SDKs that are compiled."""
