@@ -92,6 +92,7 @@ class SqliteStore:
         self._thread_until_ms = 0.0
         self._wal_frames = 0
         self._has_rest = False  # the last checkpoint left frames that were just being written
+        self._warn_at_bytes = limits.alarm_wal_bytes
         self._page_bytes = int(writer.pragma("page_size"))
         self.sequence = 0
         self.commit_count = 0  # the next four are read by telemetry
@@ -324,9 +325,16 @@ class SqliteStore:
         self._has_rest = left
         if not left and self.is_full:
             self._start_over()
-        if left and self.wal_bytes >= self._limits.alarm_wal_bytes:
-            _log.warning("a reader pins the WAL wal_bytes=%d", self.wal_bytes)
+        self._warn_of_a_pin(is_pinned=left)
         return self.usage()
+
+    def _warn_of_a_pin(self, *, is_pinned: bool) -> None:
+        """At the alarm, and again whenever the WAL has doubled."""
+        if not is_pinned:
+            self._warn_at_bytes = self._limits.alarm_wal_bytes
+        elif self.wal_bytes >= self._warn_at_bytes:
+            self._warn_at_bytes = 2 * self.wal_bytes
+            _log.warning("a reader pins the WAL wal_bytes=%d", self.wal_bytes)
 
     def _start_over(self) -> None:
         """Know that a full log is free without a commit: while new work is refused, none may come.

@@ -61,6 +61,32 @@ def test_a_reader_that_pins_the_log_is_reported(
     assert "a reader pins the WAL" in caplog.text
 
 
+def test_a_pin_is_reported_at_the_alarm_and_when_the_log_has_doubled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at every checkpoint of a query that takes seconds; the next pin is a new one."""
+    limits = replace(LIMITS, alarm_wal_bytes=50_000)
+
+    async def grow(store: SqliteStore, values: range) -> None:
+        for value in values:
+            await store.commit([Put(Entry(1, value, 1, bytes(4000), 1))])
+            await store.checkpoint()
+
+    async def check(store: SqliteStore) -> None:
+        for values in (range(30), range(30, 60)):
+            caplog.clear()
+            with apsw.Connection(str(store.path)) as reader:
+                assert reader.execute("SELECT count(*) >= 0 FROM journal").get == 1
+                await grow(store, values)
+                assert 100_000 < store.wal_bytes < 400_000
+                assert caplog.text.count("a reader pins the WAL") in {2, 3}
+            reader.close()
+            await store.checkpoint()
+            await store.commit([Put(Counter("a", 1))])
+
+    on_path(tmp_path, check, limits)
+
+
 def test_a_full_log_is_known_to_be_free_without_a_commit(tmp_path: Path) -> None:
     """D6: while new work is refused no commit may come; its size is not what the last said."""
     limits = replace(LIMITS, stop_wal_bytes=100_000)
