@@ -389,8 +389,10 @@ class AdminClient:
                     while True:
                         message = await socket.get_message()
                         show(message.encode() if isinstance(message, str) else message)
-                if socket.closed is not None and socket.closed.code not in {1000, 1001}:
-                    failure = ClientError(f"the daemon ended the tail: {socket.closed.reason}")
+                closed = socket.closed
+                if closed is None or closed.code not in {1000, 1001}:
+                    why = "no reason given" if closed is None else closed.reason or closed.name
+                    failure = ClientError(f"the daemon ended the tail: {why}")
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure

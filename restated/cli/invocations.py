@@ -5,6 +5,8 @@ Does not: which invocations a word means (selection.py), rules of operations (co
 """
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from restated.cli import output
+from restated.cli.main import INTERRUPTED
 from restated.cli.selection import COMMAND_MAX, any_of, literal, matching, selected
 from restated.cli.session import Changing, Reading, UsageError
 from restated.client import (
@@ -258,6 +261,9 @@ def tail(
     given = (("service", service), ("key", key), ("id", invocation))
     filters = [(name, value) for name, values in given for value in values]
     show = _show_document if common.wants_json else _show_change
+    # Not as an exception: one that is raised in the reader of the websocket is replaced by the
+    # cancellation that it causes, and a tail that was interrupted would end as one that was closed.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     with common.client() as client:
         trio.run(client.tail, filters, show)
 

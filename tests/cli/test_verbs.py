@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +240,36 @@ def test_the_tail_shows_changes_until_it_is_interrupted(place: Place, over: str)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=20)
     assert (child.returncode, err) == (INTERRUPTED, b"")
+
+
+def test_an_interrupt_of_the_tail_is_seen_while_a_message_arrives(place: Place) -> None:
+    """Where the websocket is read, an exception would be replaced by a cancellation."""
+    at_a_message = (
+        "import os, signal, sys\n"
+        "from wsproto import WSConnection\n"
+        "from restated.cli.main import main\n"
+        "receive = WSConnection.receive_data\n"
+        "def interrupted(connection, data):\n"
+        "    receive(connection, data)\n"
+        "    if connection.state.name == 'OPEN' and data[:1] != b'H':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "WSConnection.receive_data = interrupted\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", at_a_message, "invocations", "tail", "--admin", place.address]
+    # Which task goes on first is a matter of chance.
+    children = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(6)
+    ]
+
+    def ended() -> bool:
+        place.send("Tally/seen/add", 1)
+        return all(child.poll() is not None for child in children)
+
+    eventually(ended)
+    ends = [(child.communicate(timeout=20)[1], child.returncode) for child in children]
+    assert ends == [(b"", INTERRUPTED)] * len(children)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(place: Place) -> None:
