@@ -15,13 +15,18 @@ ANSWER_S = 30.0
 
 
 class Stage:
-    """One daemon with the services registered, and what a client or an operator does with it.
+    """One daemon and services, registered unless not wanted, and what a client or an operator does.
 
     The services are its own from here on: they end with it.
     """
 
     def __init__(
-        self, directory: Path, services: Program, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        services: Program,
+        environment: Mapping[str, str] | None = None,
+        *,
+        registers: bool = True,
     ) -> None:
         self._directory = directory
         self._environment = environment
@@ -34,7 +39,7 @@ class Stage:
         self.http = httpx.Client(
             timeout=ANSWER_S, limits=httpx.Limits(max_connections=None), trust_env=False
         )
-        self.deployment = self.register(self.services.uri).json()["id"]
+        self.deployment = self.register(self.services.uri).json()["id"] if registers else ""
 
     def restart_daemon(self) -> None:
         """SIGKILL it and start another on the same directory."""
@@ -63,9 +68,11 @@ class Stage:
         query = "" if delay is None else f"?delay={delay}"
         return self.call(f"{path}/send{query}", *body, key=key)
 
-    def sent(self, path: str, *body: object, delay: str | None = None) -> str:
+    def sent(
+        self, path: str, *body: object, delay: str | None = None, key: str | None = None
+    ) -> str:
         """The id of an accepted one-way call."""
-        answer = self.send(path, *body, delay=delay)
+        answer = self.send(path, *body, delay=delay, key=key)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["invocationId"])
 

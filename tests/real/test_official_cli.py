@@ -21,7 +21,7 @@ from tests.real.official.sessions import (
     recorded,
     translated,
 )
-from tests.real.official.shop import LONG_MS, Shop, open_shop
+from tests.real.official.shop import LONG_MS, Shop, open_shop, ticket_stage
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 AGED_S: Final = 11.0  # younger attempts and suspensions are shown without notes
@@ -53,7 +53,8 @@ class Replay:
 @pytest.fixture(scope="module")
 def replay(binary: Path) -> Iterator[Replay]:
     """The recorded commands against a daemon in the recorded state."""
-    with tempfile.TemporaryDirectory(prefix="rd-") as path, Shop(Path(path)) as shop:
+    with tempfile.TemporaryDirectory(prefix="rd-") as path, ticket_stage(Path(path)) as stage:
+        shop = Shop(stage)
         forgotten = open_shop(shop)
         time.sleep(AGED_S)
         yield Replay(Cli(binary, shop.daemon.admin, Path(path)), shop, forgotten)
@@ -75,7 +76,8 @@ def test_a_recorded_command_prints_what_it_printed(replay: Replay, number: int) 
 @pytest.fixture(scope="module")
 def place(binary: Path) -> Iterator[tuple[Cli, Shop]]:
     """The CLI and a shop in which nothing happened yet."""
-    with tempfile.TemporaryDirectory(prefix="rd-") as path, Shop(Path(path)) as shop:
+    with tempfile.TemporaryDirectory(prefix="rd-") as path, ticket_stage(Path(path)) as stage:
+        shop = Shop(stage)
         shop.register("/")
         yield Cli(binary, shop.daemon.admin, Path(path)), shop
 

@@ -1,18 +1,16 @@
 """A daemon in the state that the recorded sessions began in.
 
-Lives here: `Shop`, the ticket services and a daemon; `open_shop` brings both into that state.
+Lives here: the ticket services on a stage; `open_shop` brings it into that state.
 Does not: what the CLI says about it (sessions.py).
 """
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-import httpx
 
 from tests.daemon.running import RealDaemon
 from tests.real.launched import Services
+from tests.real.stage import Stage
 from tests.real.waiting import eventually
 
 BRIEF_MS = 100
@@ -20,65 +18,46 @@ LONG_MS = 600_000
 BLOCKED_MS = 5_000  # long enough for the next deployment to be registered before it ends
 
 
-class Shop:
-    """The services, the daemon, and what a client and an operator do."""
+def ticket_stage(directory: Path) -> Stage:
+    """The ticket services and a daemon that does not know them."""
+    return Stage(directory, Services("tests.real.official.tickets"), registers=False)
 
-    def __init__(self, directory: Path) -> None:
-        self._services = Services("tests.real.official.tickets")
-        self.services = self._services.uri
-        try:
-            self.daemon = RealDaemon(directory)
-        except BaseException:
-            self._services.kill()
-            raise
-        self._http = httpx.Client(timeout=30, trust_env=False)
+
+class Shop:
+    """What a client and an operator do on a stage; an error is the test's."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.services = stage.services.uri
         self._keys = 0
 
-    def __enter__(self) -> "Shop":
-        return self
+    @property
+    def daemon(self) -> RealDaemon:
+        """The one on stage."""
+        return self._stage.daemon
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            print(self.daemon.log()[-20_000:])
-        self._http.close()
-        self.daemon.close()
-        self._services.kill()
-
-    def admin(self, method: str, path: str, body: object = None) -> Any:
-        """The answer of the admin API; an error is the test's."""
-        answer = self._http.request(method, self.daemon.admin + path, json=body)
+    def admin(self, method: str, path: str, *body: object) -> Any:
+        """The answer of the admin API."""
+        answer = self._stage.admin(method, path, *body)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
     def register(self, mount: str, **options: object) -> str:
         """Register a mount of the services: the id of the deployment."""
-        body = {"uri": self.services + mount, **options}
-        return str(self.admin("POST", "/deployments", body)["id"])
+        answer = self._stage.register(self.services + mount, **options)
+        assert answer.is_success, answer.text
+        return str(answer.json()["id"])
 
     def send(self, target: str, body: object, *, keyed: bool = True, delay: str = "") -> str:
         """A one-way call: its id."""
         time.sleep(0.002)  # created in a millisecond of its own: lists are ordered by it
-        headers = {"content-type": "application/json"}
-        if keyed:
-            self._keys += 1
-            headers["idempotency-key"] = f"order-{self._keys}"
-        path = f"/{target}/send" + (f"?delay={delay}" if delay else "")
-        answer = self._http.post(self.daemon.ingress + path, json=body, headers=headers)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["invocationId"])
+        self._keys += keyed
+        key = f"order-{self._keys}" if keyed else None
+        return self._stage.sent(target, body, delay=delay or None, key=key)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """What SQL says."""
-        asked = {"accept": "application/json"}
-        answer = self._http.post(f"{self.daemon.admin}/query", json={"query": query}, headers=asked)
-        assert answer.is_success, answer.text
-        rows: list[dict[str, Any]] = answer.json()["rows"]
-        return rows
+        return self._stage.rows(query)
 
     def status_of(self, invocation_id: str) -> str:
         """Its status; empty when it is unknown."""
