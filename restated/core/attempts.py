@@ -160,14 +160,16 @@ def retry_now(step: Step, invocation: Invocation) -> None:
 def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
     """Delay after failed attempt number `attempt` (from 1); jitter 0..1000 is the event's.
 
-    Exponential, capped, plus 3 ms to 30 %; service-protocol.md 4.5.
+    The first is the policy's interval, also where that is above the cap; each later one is the one
+    before times the factor, capped. Plus 3 ms to 30 %; service-protocol.md 4.5.
     """
+    cap = float(policy.interval_ms_max)
     delay = float(policy.interval_ms)
     for _ in range(min(attempt - 1, GROWTH_STEPS_MAX)):
-        if delay >= policy.interval_ms_max:
+        grown = delay * policy.factor
+        if grown == delay <= cap:
             break
-        delay *= policy.factor
-    delay = min(delay, policy.interval_ms_max)
+        delay = grown if 0 <= grown <= cap else cap
     return int(delay + max(JITTER_MS_MIN, JITTER_SHARE * delay * jitter / 1000))
 
 

@@ -32,7 +32,6 @@ _Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
 _Version = Annotated[int, msgspec.Meta(ge=1)]
 _ServiceName = Annotated[str, msgspec.Meta(pattern=SERVICE_NAME)]
 _HandlerName = Annotated[str, msgspec.Meta(pattern=HANDLER_NAME)]
-_Factor = Annotated[float, msgspec.Meta(gt=0)]
 _ManifestServiceType = Literal["SERVICE", "VIRTUAL_OBJECT", "WORKFLOW"]
 _ManifestHandlerType = Literal["EXCLUSIVE", "SHARED", "WORKFLOW"]
 
@@ -94,7 +93,7 @@ class _Settings(_Shape, frozen=True, kw_only=True):
     retry_policy_initial_interval: _Milliseconds | None = None
     retry_policy_max_interval: _Milliseconds | None = None
     retry_policy_max_attempts: _Milliseconds | None = None
-    retry_policy_exponentiation_factor: _Factor | None = None
+    retry_policy_exponentiation_factor: float | None = None
     retry_policy_on_max_attempts: Literal["PAUSE", "KILL"] | None = None
 
 

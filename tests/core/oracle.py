@@ -323,7 +323,7 @@ class Oracle:
         life.budget_used += 1
         if policy.attempts_max is None or life.budget_used < policy.attempts_max:
             grown = policy.interval_ms * policy.factor ** (life.budget_used - 1)
-            delay_ms = int(min(grown, policy.interval_ms_max))
+            delay_ms = int(grown if life.budget_used == 1 else min(grown, policy.interval_ms_max))
             self.back_off(life, error, delay_ms + max(3, int(0.3 * delay_ms * jitter / 1000)))
         elif policy.at_most == "pause":
             self.pause(life, error)

@@ -32,6 +32,7 @@ POLICIES = [
     RetryPolicy(),
     RetryPolicy(interval_ms=100, factor=2.0, interval_ms_max=300, attempts_max=3),
     RetryPolicy(interval_ms=100, attempts_max=2, at_most="kill"),
+    RetryPolicy(interval_ms=700, interval_ms_max=200),
     RetryPolicy(interval_ms=0, attempts_max=None),
     RetryPolicy(attempts_max=1),
 ]

@@ -37,16 +37,36 @@ def test_retry_delay_is_exponential_capped_and_jittered(
     assert retry_delay_ms(QUICK, attempt, jitter) == delay_ms
 
 
+@pytest.mark.parametrize(
+    ("interval", "factor", "cap", "delays"),
+    [
+        (3000, 1.0, 500, [3000, 500, 500]),  # who asks for an hour waits an hour
+        (3000, 0.5, 700, [3000, 700, 350, 175]),
+        (1000, 0.5, 10_000, [1000, 500, 250]),
+        (300, 0.0, 2500, [300, 0, 0]),
+        (300, -1.0, 2500, [300, 2500, 2500]),
+    ],
+)
+def test_retry_delays_of_policies_that_do_not_grow(
+    interval: int, factor: float, cap: int, delays: list[int]
+) -> None:
+    """The first delay is not capped, each other is made of the one before."""
+    policy = RetryPolicy(interval_ms=interval, factor=factor, interval_ms_max=cap)
+    found = [retry_delay_ms(policy, attempt, 0) for attempt in range(1, len(delays) + 1)]
+    assert found == [delay + 3 for delay in delays]
+
+
 @given(
-    st.integers(0, 2**40), st.floats(1, 1e6), st.integers(0, 2**40), st.integers(1, 2**40),
-    st.integers(0, 1000),
+    st.integers(0, 2**40), st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 2**40),
+    st.integers(1, 2**40), st.integers(0, 1000),
 )  # fmt: skip
 def test_retry_delay_never_overflows_and_never_exceeds_its_cap(
     interval: int, factor: float, cap: int, attempt: int, jitter: int
 ) -> None:
     """C59: no policy crashes the arithmetic."""
     policy = RetryPolicy(interval_ms=interval, factor=factor, interval_ms_max=cap)
-    assert 0 <= retry_delay_ms(policy, attempt, jitter) <= cap * 1.3 + 4
+    bound = interval if attempt == 1 else cap
+    assert 0 <= retry_delay_ms(policy, attempt, jitter) <= bound * 1.3 + 4
 
 
 def test_a_failure_is_kept_with_texts_of_bounded_length(world: StepWorld) -> None:

@@ -103,6 +103,13 @@ def test_no_attempts_at_all_means_one() -> None:
     assert one_handler("SERVICE", retryPolicyMaxAttempts=0).options.retry.attempts_max == 1
 
 
+@pytest.mark.parametrize("factor", [0, -1.5, 0.25, 1e308])
+def test_any_number_is_a_factor(factor: float) -> None:
+    """A deployment is not refused for the growth of its delays (C59)."""
+    own = one_handler("SERVICE", retryPolicyExponentiationFactor=factor).options
+    assert own.retry.factor == factor
+
+
 def test_durations_are_bounded_so_that_no_time_overflows() -> None:
     """2**63 ms from now would be no storable time."""
     own = one_handler("SERVICE", journalRetention=2**63).options
