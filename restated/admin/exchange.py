@@ -206,9 +206,17 @@ def _misfit(error: UnfitError, request: Request) -> Response:
     return text(422, f"{UNFIT}{where}{error.reason}{at}")
 
 
+def parameter(request: Request, name: str) -> str | None:
+    """A query parameter; None when absent; raises RequestError with 400 when it is repeated."""
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise bad_query(f"duplicate field `{name}`")
+    return values[0] if values else None
+
+
 def flag(request: Request, name: str) -> bool | None:
     """A query parameter `true` or `false`; None when absent; raises RequestError with 400."""
-    value = request.query_params.get(name)
+    value = parameter(request, name)
     if value is None:
         return None
     if value not in {"true", "false"}:

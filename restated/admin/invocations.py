@@ -24,6 +24,7 @@ from restated.admin.exchange import (
     empty,
     failure,
     json_body,
+    parameter,
     refusal,
     unfit,
 )
@@ -44,7 +45,8 @@ from restated.model.errors import ErrorCode
 from restated.model.records import Deployment, Invocation, Record, StatePatch
 
 BATCH_MAX: Final = 1_000
-INDEX_MAX: Final = 2**24
+INDEX_MAX: Final = 2**32 - 1
+INDEX_DIGITS_MAX: Final = 20
 _SCOPE: Final = re.compile(r"[a-zA-Z0-9_.-]*\Z")
 _SHORT_REASONS: Final = {
     ErrorCode.INVOCATION_NOT_FOUND: "Invocation '{}' not found",
@@ -130,7 +132,8 @@ async def restart_as_new(request: Request) -> Response:
 async def end(request: Request) -> Response:
     """The old form: cancel, kill or purge without an answer about the outcome."""
     modes = {"cancel": Cancel, "kill": Kill, "purge": Purge}
-    mode = request.query_params.get("mode", "cancel")
+    mode = parameter(request, "mode")
+    mode = "cancel" if mode is None else mode
     if mode not in modes and mode not in {name.title() for name in modes}:
         raise bad_query(
             f"mode: unknown variant `{mode}`, expected one of `Cancel`, `cancel`, `Kill`, `kill`, "
@@ -306,8 +309,8 @@ def _stored(deps: AdminDeps, invocation_id: str) -> Invocation | None:
 
 
 def _choice_in_query(request: Request, default: str) -> str:
-    value = request.query_params.get("deployment", default)
-    return _checked_choice(value, "query parameter")
+    value = parameter(request, "deployment")
+    return _checked_choice(default if value is None else value, "query parameter")
 
 
 def _choice_in_batch(asked: BatchBody, default: str) -> str:
@@ -325,10 +328,14 @@ def _checked_choice(value: str, where: str) -> str:
 
 
 def _from_in_query(request: Request) -> int:
-    value = request.query_params.get("from", "0")
+    value = parameter(request, "from")
+    if value is None:
+        return 0
     if not (value.isascii() and value.isdecimal()):
         raise bad_query("from: invalid digit found in string")
-    return min(int(value[:12]), INDEX_MAX)  # beyond every journal, hence refused by the core
+    if len(value) > INDEX_DIGITS_MAX or int(value) > INDEX_MAX:
+        raise bad_query("from: number too large to fit in target type")
+    return int(value)
 
 
 # -- ids

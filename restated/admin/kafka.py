@@ -23,6 +23,7 @@ from restated.admin.exchange import (
     failure,
     flag,
     json_body,
+    parameter,
     refusal,
     text,
     unfit,
@@ -168,7 +169,7 @@ async def remove_cluster(request: Request) -> Response:
 
 async def list_subscriptions(request: Request) -> Response:
     """Subscriptions by id, those of one source or sink if asked for."""
-    source, sink = request.query_params.get("source"), request.query_params.get("sink")
+    source, sink = parameter(request, "source"), parameter(request, "sink")
     with deps_of(request).store.snapshot() as view:
         shown = [
             _shown_subscription(row)

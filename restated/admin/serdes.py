@@ -12,7 +12,15 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from restated.admin.exchange import RequestError, bad_query, body, deps_of, failure, refusal
+from restated.admin.exchange import (
+    RequestError,
+    bad_query,
+    body,
+    deps_of,
+    failure,
+    parameter,
+    refusal,
+)
 from restated.admin.registry import service_in_path
 from restated.core.effects import Refused
 from restated.invoker.asking import Headers, ask
@@ -77,7 +85,7 @@ async def _relay(
 
 def _deployment_of(request: Request) -> Deployment:
     """The one asked for, else that of the latest revision; RequestError with 400 or 404."""
-    wanted = request.query_params.get("deployment")
+    wanted = parameter(request, "deployment")
     if wanted is None:
         return service_in_path(request).deployment
     try:

@@ -123,11 +123,41 @@ def test_the_chosen_deployment_must_speak_the_pinned_version() -> None:
             "The given deployment was not found when trying to restart as new the invocation "
             f"'{invocation_id}'."
         )
-        bad = await world.client.patch(path, params={"from": "x"})
-        assert (bad.status_code, bad.text) == (
-            400,
-            "Failed to deserialize query string: from: invalid digit found in string",
-        )
+
+    run_admin(body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "reason"),
+    [
+        ("PATCH", "/invocations/ID/restart-as-new?from=x", "from: invalid digit found in string"),
+        ("PATCH", f"/invocations/ID/restart-as-new?from={2**32}",
+         "from: number too large to fit in target type"),
+        ("PATCH", f"/invocations/ID/restart-as-new?from={'9' * 5_000}",
+         "from: number too large to fit in target type"),
+        ("PATCH", "/invocations/ID/restart-as-new?from=1&from=2", "duplicate field `from`"),
+        ("PATCH", "/invocations/ID/resume?deployment=keep&deployment=latest",
+         "duplicate field `deployment`"),
+        ("DELETE", "/invocations/ID?mode=kill&mode=purge", "duplicate field `mode`"),
+        ("DELETE", "/deployments/dp_10PEatYjz48qiaOgyBlOA7v?force=true&force=false",
+         "duplicate field `force`"),
+        ("GET", "/subscriptions?source=a&source=b", "duplicate field `source`"),
+        ("POST", "/internal/services/TicketDesk/serdes/decode/json?deployment=a&deployment=b",
+         "duplicate field `deployment`"),
+    ],
+)  # fmt: skip
+def test_a_query_that_says_two_things_or_no_number_is_refused(
+    method: str, path: str, reason: str
+) -> None:
+    """Nothing is done: which of the two was meant cannot be known."""
+
+    async def body(world: AdminWorld) -> None:
+        await world.register()
+        invocation_id = await completed(world)
+        answer = await world.client.request(method, path.replace("ID", invocation_id))
+        told = f"Failed to deserialize query string: {reason}"
+        assert (answer.status_code, answer.text) == (400, told)
+        assert row(world, invocation_id).status == "completed"
 
     run_admin(body)
 
