@@ -167,9 +167,9 @@ def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
     delay = float(policy.interval_ms)
     for _ in range(min(attempt - 1, GROWTH_STEPS_MAX)):
         grown = delay * policy.factor
-        if grown == delay <= cap:
+        before, delay = delay, grown if 0 <= grown <= cap else cap
+        if delay == before:
             break
-        delay = grown if 0 <= grown <= cap else cap
     return int(delay + max(JITTER_MS_MIN, JITTER_SHARE * delay * jitter / 1000))
 
 
