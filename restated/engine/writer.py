@@ -35,6 +35,7 @@ from restated.store.store import Committed, Store, StoreFailedError
 BATCH_EVENTS_MAX: Final = 256  # beyond it commit latency grows faster than throughput
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_APPLY_MS_MAX: Final = 8.0
+COLLECT_MS_MAX: Final = 4.0
 QUEUE_MAX: Final = 4_096
 ROOM_WAIT_S: Final = 5.0
 LINGER_S: Final = 0.004  # about what a service takes to answer; longer would save nothing more
@@ -199,11 +200,20 @@ class Writer:
             await self._released.park()
 
     async def _collect(self) -> list[Ticket]:
-        """At least one ticket, then whatever is queued, up to the bounds of a batch."""
-        if self._queue:
-            # Others may be about to post: one turn of the loop makes the batch larger, not later.
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        """At least one ticket, then whatever is queued, up to the bounds of a batch.
+
+        As long as turns of the loop bring more, others are about to post: of callers who all
+        connect at once each turn accepts one, and a commit each would make all of them wait.
+        """
         await self._queued()
+        known = 0
+        deadline_ms = self._clock.monotonic_ms() + COLLECT_MS_MAX
+        while known < len(self._queue) < BATCH_EVENTS_MAX:
+            known = len(self._queue)
+            for _ in range(2):  # whose tasks run in any order
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            if self._clock.monotonic_ms() > deadline_ms:
+                break
         return self._take()
 
     async def _queued(self) -> None:

@@ -88,7 +88,10 @@ class IngressServer:
     ) -> None:
         async with listener:
             while True:
-                await self._slots.acquire()
+                try:
+                    self._slots.acquire_nowait()  # without giving up the turn
+                except trio.WouldBlock:
+                    await self._slots.acquire()
                 stream = await self._next(listener)
                 if stream is None:
                     self._slots.release()

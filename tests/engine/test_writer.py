@@ -70,6 +70,25 @@ def test_events_posted_in_one_turn_share_a_commit_and_keep_their_order() -> None
     run_engine(body)
 
 
+@pytest.mark.parametrize(("turn_s", "batches"), [(0.0, {1}), (0.001, {3, 4, 5})])
+def test_events_that_come_turn_by_turn_share_a_commit_for_a_while(
+    turn_s: float, batches: set[int]
+) -> None:
+    """Callers who all connect at once; the first does not wait for the last of very many."""
+
+    async def body(world: EngineWorld) -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        for index in range(20):
+            ticket = world.writer.post(invoke(f"inv_{index}"))
+            clock.jump(turn_s)
+            await trio.lowlevel.checkpoint()
+        await ticket.wait()
+        assert world.writer.batches in batches
+
+    run_engine(body)
+
+
 def test_batch_is_bounded_by_events_and_bytes() -> None:
     """design.md 3.15: one larger event is a batch of its own."""
 

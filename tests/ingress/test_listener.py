@@ -196,7 +196,8 @@ def test_without_descriptors_accepting_goes_on_later() -> None:
 
     async def body(world: IngressWorld) -> None:
         world.listener.failures = [OSError(errno.EMFILE, "too many")] * 3
-        assert (await world.ask(HEALTH)).status == 200
+        for _ in range(2):  # one may be accepted by a call that began before
+            assert (await world.ask(HEALTH)).status == 200
         assert world.listener.failures == []
 
     run_ingress(body)
