@@ -178,8 +178,9 @@ def _bounded(error: AttemptError) -> AttemptError:
     texts = (error.message, error.stacktrace, error.command_name or "")
     if max(map(len, texts)) <= ERROR_CHARS_MAX:
         return error
-    message, stacktrace, command_name = map(_cut, texts)
-    return replace(error, message=message, stacktrace=stacktrace, command_name=command_name or None)
+    message, stacktrace, cut_name = map(_cut, texts)
+    name = None if error.command_name is None else cut_name
+    return replace(error, message=message, stacktrace=stacktrace, command_name=name)
 
 
 def _cut(text: str) -> str:
@@ -225,7 +226,7 @@ def _retry_in(step: Step, invocation: Invocation, delay_ms: int, error: AttemptE
 
 
 def _end_with_error(step: Step, invocation: Invocation, error: AttemptError) -> None:
-    code = error.code if 0 < error.code <= FAILURE_CODE_MAX else UNKNOWN_CODE
+    code = error.code if 0 <= error.code <= FAILURE_CODE_MAX else UNKNOWN_CODE
     finish(step, invocation, Failure(code, error.message), stacktrace=error.stacktrace)
 
 

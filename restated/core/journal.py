@@ -177,7 +177,7 @@ def error_event(error: AttemptError) -> dict[str, object]:
     event["restate_doc_error_code"] = error.restate_code
     if error.command_index is not None:
         event["related_command_index"] = error.command_index
-    if error.command_name:
+    if error.command_name is not None:
         event["related_command_name"] = error.command_name
     if error.command_type is not None:
         event["related_command_type"] = messages.BY_CODE[error.command_type].name

@@ -327,14 +327,14 @@ def frame_header(type_code: int, body_bytes: int) -> bytes:
 
 
 def _on_error(body: pb.ErrorMessage) -> Failed:
-    code = body.code if 0 < body.code <= FAILURE_CODE_MAX else UNKNOWN_CODE
+    code = body.code if body.code <= FAILURE_CODE_MAX else UNKNOWN_CODE
     error = AttemptError(
         code,
         body.message,
         SDK_ERROR_CODES.get(body.code, AttemptCode.HANDLER),
         body.stacktrace,
         body.related_command_index if body.HasField("related_command_index") else None,
-        body.related_command_name or None,
+        body.related_command_name if body.HasField("related_command_name") else None,
         body.related_command_type if body.related_command_type in messages.COMMAND_CODES else None,
     )
     retry_after_ms = None

@@ -107,7 +107,8 @@ def _failure_command_index(packed: Value) -> int | None:
 
 
 def _failure_command_name(packed: Value) -> str | None:
-    return _error(packed).command_name if isinstance(packed, bytes) else None
+    # An empty name is in the journal event only.
+    return (_error(packed).command_name or None) if isinstance(packed, bytes) else None
 
 
 def _failure_command_type(packed: Value) -> str | None:

@@ -161,6 +161,25 @@ def test_behavior_that_the_sdk_asks_for(world: StepWorld, behavior: str, status:
     assert world.status(first) == status
 
 
+def test_code_0_of_the_sdk_is_kept_when_it_asks_to_fail(world: StepWorld) -> None:
+    """service-protocol.md 4.5: an Error without a code is no 500 [seen]."""
+    first = world.invoke()
+    world.fail(first, behavior="fail", error=AttemptError(0, "boom", "RT0007"))
+    assert world.outcomes()[first] == Failure(0, "boom")
+
+
+@pytest.mark.parametrize("name", ["", "pay"])
+@pytest.mark.parametrize("message", ["boom", "m" * (ERROR_CHARS_MAX + 1)])
+def test_failure_is_shown_with_the_name_that_the_sdk_gave(
+    world: StepWorld, name: str, message: str
+) -> None:
+    """service-protocol.md 4.5: an empty name is shown, an absent one is not [seen]."""
+    first = world.invoke()
+    world.fail(first, error=AttemptError(500, message, "RT0007", command_name=name))
+    (event,) = world.store.scan(JournalEvent)
+    assert json.loads(event.payload)["related_command_name"] == name
+
+
 def test_equal_failures_are_one_journal_event(world: StepWorld) -> None:
     """C75; de-duplicated against the previous one only."""
     first = world.invoke()

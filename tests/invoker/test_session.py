@@ -371,7 +371,7 @@ def test_the_leaves_of_an_await_are_bounded(version: int) -> None:
         (571, 571, "RT0012"),
         (599, 599, "RT0007"),
         (65_536, 500, "RT0007"),
-        (0, 500, "RT0007"),
+        (0, 0, "RT0007"),
     ],
 )
 def test_error_codes_of_the_sdk(code: int, kept: int, restate_code: str) -> None:
@@ -403,6 +403,13 @@ def test_an_error_related_to_what_is_no_command_is_kept_without_it(code: int) ->
     body = pb.ErrorMessage(code=500, message="m", related_command_type=code)
     (event,) = events_of(Session(invocation(), 6), message(messages.ERROR, body))
     assert event == Failed(AttemptError(500, "m", "RT0007"), "retry", None)
+
+
+def test_an_error_names_a_related_command_that_has_an_empty_name() -> None:
+    """service-protocol.md 3.6: an empty name is not an absent one."""
+    body = pb.ErrorMessage(code=500, message="m", related_command_name="")
+    (event,) = events_of(Session(invocation(), 6), message(messages.ERROR, body))
+    assert event == Failed(AttemptError(500, "m", "RT0007", command_name=""), "retry", None)
 
 
 def test_a_proposal_may_fail() -> None:

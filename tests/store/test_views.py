@@ -102,6 +102,21 @@ def test_live_attempts_change_between_two_queries_of_one_child(tmp_path: Path) -
     run_queries(body, tmp_path)
 
 
+def test_an_empty_name_of_the_failed_command_is_not_shown(tmp_path: Path) -> None:
+    """The journal event has it, sys_invocation does not [seen]."""
+
+    async def body(world: QueryWorld) -> None:
+        error = msgspec.structs.replace(ERROR, command_name="")
+        await world.put(
+            invocation(next_retry_at_ms=NOW_MS + 1_000, last_failure=msgspec.msgpack.encode(error))
+        )
+        row = await world.row("SELECT * FROM sys_invocation")
+        assert row["last_failure_error_code"] == "RT0007"
+        assert "last_failure_related_command_name" not in row
+
+    run_queries(body, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("status", "next_retry_at"),
     [("invoked", {"next_retry_at": "2026-11-25T18:28:19.123Z"}), ("paused", {})],
