@@ -17,6 +17,7 @@ from restated.core.awaits import restored
 from restated.model.ids import IdError, parse_invocation_id, partition_key
 from restated.model.records import AttemptError, Failure
 from restated.model.services import ServiceDefinition
+from restated.protocol import messages
 from restated.protocol.readable import (
     awaited_json,
     completion_id_of_call,
@@ -78,6 +79,18 @@ def _utf8(value: Value) -> str | None:
         return None
 
 
+# The types that last_failure_related_command_type names; it is NULL for every other [seen].
+_RELATED_TYPES: Final = {
+    messages.GET_LAZY_STATE_COMMAND: "GetState",
+    messages.SET_STATE_COMMAND: "SetState",
+    messages.GET_LAZY_STATE_KEYS_COMMAND: "GetStateKeys",
+    messages.GET_EAGER_STATE_COMMAND: "GetState",
+    messages.GET_EAGER_STATE_KEYS_COMMAND: "GetStateKeys",
+    messages.CALL_COMMAND: "Call",
+    messages.ONE_WAY_CALL_COMMAND: "OneWayCall",
+    messages.RUN_COMMAND: "Run",
+    messages.COMPLETE_AWAKEABLE_COMMAND: "CompleteAwakeable",
+}
 _REASONS: Final = {
     409: "Aborted", 415: "Unsupported media type", 500: "Internal", 570: "Journal mismatch",
     571: "Protocol violation",
@@ -113,7 +126,7 @@ def _failure_command_name(packed: Value) -> str | None:
 
 def _failure_command_type(packed: Value) -> str | None:
     code = _error(packed).command_type if isinstance(packed, bytes) else None
-    return None if code is None else entry_type(code).removeprefix("Command: ")
+    return None if code is None else _RELATED_TYPES.get(code)
 
 
 def _promise_failure(packed: Value) -> str | None:

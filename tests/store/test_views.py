@@ -102,6 +102,26 @@ def test_live_attempts_change_between_two_queries_of_one_child(tmp_path: Path) -
     run_queries(body, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [(0x0402, "GetState"), (0x0408, "GetStateKeys"), (0x0414, "CompleteAwakeable"), (0x040C, None)],
+)
+def test_the_type_of_the_failed_command_has_a_name_of_its_own(
+    tmp_path: Path, code: int, shown: str | None
+) -> None:
+    """Lazy and eager reads are one; a sleep and many others are not shown [seen]."""
+
+    async def body(world: QueryWorld) -> None:
+        error = msgspec.structs.replace(ERROR, command_type=code)
+        await world.put(
+            invocation(next_retry_at_ms=NOW_MS + 1, last_failure=msgspec.msgpack.encode(error))
+        )
+        row = await world.row("SELECT * FROM sys_invocation")
+        assert row.get("last_failure_related_command_type") == shown
+
+    run_queries(body, tmp_path)
+
+
 def test_an_empty_name_of_the_failed_command_is_not_shown(tmp_path: Path) -> None:
     """The journal event has it, sys_invocation does not [seen]."""
 
