@@ -241,7 +241,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "RESTATE_WORKER__INVOKER__ABORT_TIMEOUT", unit="duration",
     ),
     ATTEMPTS_MAX := Setting(
-        "invoker.attempts_max", integer(1, 100_000), 1_000, "Attempts that run at once.",
+        "invoker.attempts_max", integer(1, 100_000), 1_000,
+        "Attempts that run at once; where others wait, silent ones are asked to suspend early.",
         "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT",
     ),
     EAGER_STATE_BYTES_MAX := Setting(

@@ -31,6 +31,7 @@ from restated.invoker.checks import ProtocolViolationError
 from restated.invoker.children import CHILD_COMMANDS, child_of, peer_of
 from restated.invoker.choice import CONTENT_TYPES, Choice, request_for
 from restated.invoker.pool import MEMORY_RETRY_MS, NO_MEMORY, STALLED, Intake
+from restated.invoker.replay import is_open_run, payload_of
 from restated.invoker.session import (
     Behavior,
     CommandSent,
@@ -44,7 +45,7 @@ from restated.invoker.session import (
 from restated.invoker.surroundings import Surroundings
 from restated.invoker.transport import Exchange, Transport, TransportError
 from restated.model.errors import AttemptCode
-from restated.model.records import AttemptError, Completion, Entry, Invocation
+from restated.model.records import AttemptError, Invocation
 from restated.protocol import service_protocol_pb2 as pb
 from restated.store.store import StoreFailedError
 
@@ -122,7 +123,7 @@ class Attempt:
                 self._touch()
                 self._exchange.send_lazily(self._read_out(index, type_code))
             return
-        payload = self._stored(index) if payload is None else payload
+        payload = payload_of(self._around.store, self.number, index) if payload is None else payload
         if payload is not None:
             self._send(self.session.notify(index, type_code, payload))
 
@@ -132,6 +133,19 @@ class Attempt:
             self._close()
         elif self.phase == "live" and not self._half_closed:
             self._half_close()
+
+    @property
+    def silent_since_ms(self) -> float:
+        """When the last word came or went; FOREVER unless it can be asked to suspend now."""
+        if self.phase != "live" or self._half_closed or self._sizes or self._intake.is_waiting:
+            return FOREVER
+        return self.deadline_ms - self._interval_ms
+
+    def make_room(self) -> None:
+        """Ask it to suspend before its time; its abort timeout begins when it would anyway."""
+        inactive_ms = self.deadline_ms
+        self._half_close()
+        self.deadline_ms = inactive_ms + self._interval_ms
 
     def expire(self) -> None:
         """The deadline has passed (service-protocol.md 4.6)."""
@@ -307,20 +321,13 @@ class Attempt:
         self._post_entry(event, len(payload))
 
     def _on_run_result(self, run: RunResult) -> None:
-        if not run.is_declared and not self._is_open_run(run.completion_id):
+        completion_id, store = run.completion_id, self._around.store
+        if not run.is_declared and not is_open_run(store, self.number, completion_id):
             raise ProtocolViolationError(
-                f"received a run completion for id {run.completion_id}, which is not an open run"
+                f"received a run completion for id {completion_id}, which is not an open run"
             )
-        event = RunProposed(self.number, self.attempt, run.completion_id, run.result)
+        event = RunProposed(self.number, self.attempt, completion_id, run.result)
         self._post_entry(event, len(run.result) if isinstance(run.result, bytes) else 0)
-
-    def _is_open_run(self, completion_id: int) -> bool:
-        """Whether an older attempt declared the run; its command is stored, as we replayed it."""
-        with self._around.store.snapshot() as view:
-            completion = view.get(Completion, self.number, completion_id)
-        return (
-            completion is not None and completion.kind == "run" and completion.entry_index is None
-        )
 
     def _post_entry(self, event: CommandReceived | RunProposed, size: int) -> None:
         if not self._is_pinned:
@@ -465,18 +472,12 @@ class Attempt:
 
     def _read_out(self, index: int, type_code: int) -> Iterator[bytes]:
         """A large notification, read when its turn comes: a peer that stalls pins one (M4)."""
-        payload = self._stored(index)
+        payload = payload_of(self._around.store, self.number, index)
         if payload is not None:
             self.hold(len(payload))
             yield frame_header(type_code, len(payload))
             yield payload
             self.hold(0)
-
-    def _stored(self, index: int) -> bytes | None:
-        """The body of an entry; None when the journal went with the invocation meanwhile."""
-        with self._around.store.snapshot() as view:
-            entry = view.get(Entry, self.number, index)
-        return None if entry is None else entry.payload
 
     def _half_close(self) -> None:
         self._half_closed = True

@@ -5,8 +5,14 @@ watches every deadline, recovery.
 Does not: one attempt (attempt.py), retries and pauses (core/attempts.py), connections (http2.py).
 Rules: C08, C25 a place that becomes free is given on at once, whoever freed it; design 3.9: an
 attempt is registered before anything else, so no push between is lost or sent twice.
+
+Where all places are taken and others wait, those attempts that have been silent are asked to
+suspend before their inactivity timeout. Most of them wait for something, and maybe for just those
+that have no place: a thousand callers that hold their places would wait for their callees until
+the timeout, a minute, and everybody else with them (C83).
 """
 
+import heapq
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
@@ -30,6 +36,8 @@ from restated.store.store import Store, StoreFailedError
 
 SWEEP_MS_MIN: Final = 5.0  # a sweep looks at every attempt: bounded to 200 a second
 SWEEP_MS_MAX: Final = 1_000.0  # while there are attempts; deadlines beyond it wake nobody
+SILENT_MS: Final = 100.0  # a word to a service and its answer take less
+ASKED_MS: Final = 1_000.0  # what a service may take to suspend before another one is asked
 
 log = logging.getLogger("restated.invoker")
 
@@ -77,6 +85,7 @@ class Invoker:
         self._current: dict[int, Attempt] = {}  # number -> its newest attempt
         self._open: dict[Attempt, None] = {}  # those and older ones that still drain, in order
         self._waiting: dict[int, tuple[int, str]] = {}  # number -> (attempt, id): ready, in order
+        self._asked: dict[Attempt, float] = {}  # to make room -> when
         self._next_deadline_ms = FOREVER
         self._sleep: trio.CancelScope | None = None
         self._asleep_until_ms = FOREVER
@@ -101,6 +110,7 @@ class Invoker:
             older.stop("abort")
         if self._waiting or not self._has_room:
             self._waiting[invocation.number] = (invocation.attempt, invocation.id)
+            self._arm(self._around.clock.monotonic_ms() + SILENT_MS)
             return
         self._begin(invocation, effect.entries)
 
@@ -309,6 +319,7 @@ class Invoker:
 
     def _on_closed(self, attempt: Attempt) -> None:
         self._open.pop(attempt, None)
+        self._asked.pop(attempt, None)
         if self._current.get(attempt.number) is attempt:
             del self._current[attempt.number]
         if self._waiting:
@@ -365,3 +376,21 @@ class Invoker:
                 attempt.expire()
             self._next_deadline_ms = min(self._next_deadline_ms, attempt.deadline_ms)
         self._pool.sweep(now_ms)
+        if self._waiting:
+            self._make_room(now_ms)
+            self._next_deadline_ms = min(self._next_deadline_ms, now_ms + SILENT_MS)
+
+    def _make_room(self, now_ms: float) -> None:
+        """Ask as many attempts as wait for a place to suspend, first those silent for longest."""
+        if len(self._open) < self._limits.attempts_max:
+            return  # it is memory that they wait for
+        self._asked = {
+            attempt: asked_ms
+            for attempt, asked_ms in self._asked.items()
+            if asked_ms > now_ms - ASKED_MS
+        }
+        silent = [one for one in self._open if one.silent_since_ms <= now_ms - SILENT_MS]
+        count = max(0, len(self._waiting) - len(self._asked))
+        for attempt in heapq.nsmallest(count, silent, key=lambda one: one.silent_since_ms):
+            attempt.make_room()
+            self._asked[attempt] = now_ms

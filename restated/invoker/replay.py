@@ -1,4 +1,4 @@
-"""What an attempt is told at its start: the journal in pages, the state within its limit.
+"""What an attempt reads of the store: the journal in pages, the state within its limit.
 
 Lives here: short reads of the store, each in a snapshot of its own.
 Does not: bytes (session.py). Stored entries never change, so pages of several snapshots fit
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from restated.core.view import View
-from restated.model.records import Entry, Invocation, StateValue
+from restated.model.records import Completion, Entry, Invocation, StateValue
 from restated.store.store import Store
 
 PAGE_ENTRIES_MAX: Final = 256
@@ -40,6 +40,20 @@ def read_state(
             return None, 0
         state.append((row.name, row.value))
     return state, state_bytes
+
+
+def payload_of(store: Store, number: int, index: int) -> bytes | None:
+    """The body of an entry; None when the journal went with the invocation meanwhile."""
+    with store.snapshot() as view:
+        entry = view.get(Entry, number, index)
+    return None if entry is None else entry.payload
+
+
+def is_open_run(store: Store, number: int, completion_id: int) -> bool:
+    """Whether an older attempt declared the run; its command is stored, as it was replayed."""
+    with store.snapshot() as view:
+        completion = view.get(Completion, number, completion_id)
+    return completion is not None and completion.kind == "run" and completion.entry_index is None
 
 
 class Pages:

@@ -25,6 +25,16 @@ def sleeper(seconds: float) -> Any:
     return handler
 
 
+def caller_of(handler: str) -> Any:
+    """A handler that calls another one of its service, and answers what that answers."""
+
+    def call(context: Context) -> Output:
+        got = yield from context.call("Greeter", handler, b"1")
+        return got.value.content
+
+    return call
+
+
 def silent(peer: Peer) -> Generator[None, None, None]:
     """Answers the head and nothing else."""
     peer.respond()

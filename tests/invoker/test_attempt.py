@@ -15,7 +15,7 @@ from restated.core.events import (
     RunProposed,
 )
 from restated.invoker.answer import duration_text
-from restated.invoker.attempt import DRAIN_MS, EVENTS_UNSETTLED_MAX, Attempt
+from restated.invoker.attempt import DRAIN_MS, EVENTS_UNSETTLED_MAX, FOREVER, Attempt
 from restated.invoker.choice import choose
 from restated.invoker.transport import TransportError
 from restated.model.errors import ErrorCode
@@ -395,6 +395,29 @@ def test_abort_follows_inactivity_and_is_posted_after_the_drain() -> None:
     )
     assert world.writer.kinds == ["AttemptFailed"]
     assert world.peer.is_aborted
+
+
+def test_an_attempt_that_makes_room_is_aborted_no_earlier() -> None:
+    """Asked to suspend before its time, it has what was left of it, too."""
+    world = AttemptWorld(handler="impatient")
+    world.pass_ms(40)
+    world.attempt.make_room()
+    assert world.peer.is_ended
+    phases = [world.pass_ms(each) for each in (259, 1)]
+    assert phases == ["live", "aborting"]
+
+
+def test_who_is_heard_or_was_asked_cannot_make_room() -> None:
+    """`silent_since_ms`: the moment of the last word, while it can be asked at all."""
+    world = AttemptWorld(handler="nap")
+    began_ms = world.attempt.silent_since_ms
+    world.pass_ms(50)
+    world.answer(sleep(1))
+    assert world.attempt.silent_since_ms == FOREVER  # we make it wait
+    world.writer.settle()
+    assert world.attempt.silent_since_ms == began_ms + 50
+    world.attempt.make_room()
+    assert world.attempt.silent_since_ms == FOREVER
 
 
 def test_an_aborting_attempt_that_ends_is_posted_at_once() -> None:

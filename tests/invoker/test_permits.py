@@ -12,7 +12,7 @@ from restated.invoker.invoker import InvokerLimits, LiveAttempt
 from restated.model.records import Completion, Entry
 from restated.protocol import messages
 from restated.protocol import service_protocol_pb2 as pb
-from tests.invoker.handlers import NAP, echo, silent, sleeper
+from tests.invoker.handlers import NAP, caller_of, echo, silent, sleeper
 from tests.invoker.world import GREET, InvokerWorld, deployment, run_world, seed
 from tests.sim.clock import EPOCH_MS
 from tests.sim.sdk import Context, Peer
@@ -74,6 +74,56 @@ def test_a_waiting_attempt_is_paused_at_once() -> None:
         assert world.invoker.waiting_count == 0
 
     run_world(body, InvokerLimits(attempts_max=1))
+
+
+def test_callers_that_hold_all_places_make_room_for_their_callees() -> None:
+    """C83: nobody waits for the inactivity timeout, a minute."""
+
+    async def body(world: InvokerWorld) -> None:
+        world.sdk.serve(GREET, caller_of("impatient"))
+        world.sdk.serve("/invoke/Greeter/impatient", echo)
+        callers = [await world.invoke() for _ in range(8)]
+        await trio.sleep(2)
+        assert {world.row(one).status for one in callers} == {"completed"}
+
+    run_world(body, InvokerLimits(attempts_max=2))
+
+
+def test_as_many_make_room_as_wait_and_those_first_that_were_silent_longest() -> None:
+    """A suspension costs a replay: nobody suspends for nothing."""
+
+    async def body(world: InvokerWorld) -> None:
+        world.sdk.serve("/invoke/Counter/read", sleeper(600))
+        world.sdk.serve(GREET, echo)
+        sleepers = []
+        for key in ("a", "b", "c"):
+            sleepers.append(await world.invoke("read", "Counter", key))
+            await trio.sleep(0.2)
+        assert [world.row(one).status for one in sleepers] == ["invoked"] * 3
+        quick = await world.invoke()
+        await trio.sleep(0.05)
+        assert world.row(quick).status == "invoked"
+        await trio.sleep(2)
+        assert world.row(quick).status == "completed"
+        assert [world.row(one).status for one in sleepers] == ["suspended", "invoked", "invoked"]
+
+    run_world(body, InvokerLimits(attempts_max=3))
+
+
+def test_nobody_is_asked_again_before_the_first_could_answer() -> None:
+    """A service that takes its time costs one more suspension a second, not all."""
+
+    async def body(world: InvokerWorld) -> None:
+        world.sdk.script(GREET, silent)
+        for _ in range(4):
+            await world.invoke()
+        asked = []
+        for seconds in (0.3, 0.6, 0.6):
+            await trio.sleep(seconds)
+            asked.append(sum(peer.is_ended for peer in world.peers))
+        assert asked == [1, 1, 2]
+
+    run_world(body, InvokerLimits(attempts_max=3))
 
 
 def test_replays_in_flight_are_bounded_by_the_payload_pool() -> None:
