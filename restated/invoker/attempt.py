@@ -136,16 +136,16 @@ class Attempt:
 
     @property
     def silent_since_ms(self) -> float:
-        """When the last word came or went; FOREVER unless it can be asked to suspend now."""
-        if self.phase != "live" or self._half_closed or self._sizes or self._intake.is_waiting:
+        """When the last word came or went; FOREVER for one that is busy or was asked to suspend."""
+        is_busy = bool(self._sizes) or self._intake.is_waiting or self.session.executes_run
+        if is_busy or self._half_closed or self.phase != "live":
             return FOREVER
         return self.deadline_ms - self._interval_ms
 
     def make_room(self) -> None:
         """Ask it to suspend before its time; its abort timeout begins when it would anyway."""
-        inactive_ms = self.deadline_ms
-        self._half_close()
-        self.deadline_ms = inactive_ms + self._interval_ms
+        left_ms = self.deadline_ms - self._around.clock.monotonic_ms()
+        self._half_close(left_ms)
 
     def expire(self) -> None:
         """The deadline has passed (service-protocol.md 4.6)."""
@@ -479,10 +479,10 @@ class Attempt:
             yield payload
             self.hold(0)
 
-    def _half_close(self) -> None:
+    def _half_close(self, left_ms: float = 0.0) -> None:
         self._half_closed = True
         self._interval_ms = float(self.choice.settings.abort_timeout_ms)
-        self._set_deadline(self._interval_ms)
+        self._set_deadline(left_ms + self._interval_ms)
         if self._exchange is not None:
             self._exchange.end()
 

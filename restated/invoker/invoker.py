@@ -9,7 +9,7 @@ attempt is registered before anything else, so no push between is lost or sent t
 Where all places are taken and others wait, those attempts that have been silent are asked to
 suspend before their inactivity timeout. Most of them wait for something, and maybe for just those
 that have no place: a thousand callers that hold their places would wait for their callees until
-the timeout, a minute, and everybody else with them (C83).
+the timeout, a minute, and everybody else with them (C83). Who executes a run is left alone.
 """
 
 import heapq
@@ -36,7 +36,8 @@ from restated.store.store import Store, StoreFailedError
 
 SWEEP_MS_MIN: Final = 5.0  # a sweep looks at every attempt: bounded to 200 a second
 SWEEP_MS_MAX: Final = 1_000.0  # while there are attempts; deadlines beyond it wake nobody
-SILENT_MS: Final = 100.0  # a word to a service and its answer take less
+STALLED_MS: Final = 100.0  # a word to a service and its answer take less
+SILENT_MS: Final = 1_000.0  # while places become free: of a service that computes for so long
 ASKED_MS: Final = 1_000.0  # what a service may take to suspend before another one is asked
 
 log = logging.getLogger("restated.invoker")
@@ -86,6 +87,7 @@ class Invoker:
         self._open: dict[Attempt, None] = {}  # those and older ones that still drain, in order
         self._waiting: dict[int, tuple[int, str]] = {}  # number -> (attempt, id): ready, in order
         self._asked: dict[Attempt, float] = {}  # to make room -> when
+        self._given_ms = -FOREVER  # when one that had waited got a place
         self._next_deadline_ms = FOREVER
         self._sleep: trio.CancelScope | None = None
         self._asleep_until_ms = FOREVER
@@ -110,7 +112,7 @@ class Invoker:
             older.stop("abort")
         if self._waiting or not self._has_room:
             self._waiting[invocation.number] = (invocation.attempt, invocation.id)
-            self._arm(self._around.clock.monotonic_ms() + SILENT_MS)
+            self._arm(self._around.clock.monotonic_ms() + STALLED_MS)
             return
         self._begin(invocation, effect.entries)
 
@@ -296,6 +298,7 @@ class Invoker:
         self._is_starting = True
         try:
             while self._waiting and self._has_room:
+                self._given_ms = self._around.clock.monotonic_ms()
                 number = next(iter(self._waiting))
                 attempt_number, _ = self._waiting.pop(number)
                 with self._around.store.snapshot() as view:
@@ -378,7 +381,7 @@ class Invoker:
         self._pool.sweep(now_ms)
         if self._waiting:
             self._make_room(now_ms)
-            self._next_deadline_ms = min(self._next_deadline_ms, now_ms + SILENT_MS)
+            self._next_deadline_ms = min(self._next_deadline_ms, now_ms + STALLED_MS)
 
     def _make_room(self, now_ms: float) -> None:
         """Ask as many attempts as wait for a place to suspend, first those silent for longest."""
@@ -389,7 +392,9 @@ class Invoker:
             for attempt, asked_ms in self._asked.items()
             if asked_ms > now_ms - ASKED_MS
         }
-        silent = [one for one in self._open if one.silent_since_ms <= now_ms - SILENT_MS]
+        is_stalled = self._given_ms <= now_ms - STALLED_MS
+        since_ms = now_ms - (STALLED_MS if is_stalled else SILENT_MS)
+        silent = [one for one in self._open if one.silent_since_ms <= since_ms]
         count = max(0, len(self._waiting) - len(self._asked))
         for attempt in heapq.nsmallest(count, silent, key=lambda one: one.silent_since_ms):
             attempt.make_room()

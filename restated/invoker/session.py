@@ -182,6 +182,11 @@ class Session:
         """Whether `notify` must see what a run gave, to tell it from others."""
         return bool(self._ack_runs)
 
+    @property
+    def executes_run(self) -> bool:
+        """Whether a run that this attempt declared has no result yet: the service is busy."""
+        return bool(self._open_runs)
+
     # -- from the service
 
     @property

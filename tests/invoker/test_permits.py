@@ -110,6 +110,43 @@ def test_as_many_make_room_as_wait_and_those_first_that_were_silent_longest() ->
     run_world(body, InvokerLimits(attempts_max=3))
 
 
+def test_who_executes_a_run_keeps_its_place() -> None:
+    """It would have to replay after each run, and it frees its place by itself."""
+
+    async def body(world: InvokerWorld) -> None:
+        def busy(peer: Peer) -> Generator[None, None, None]:
+            peer.respond()
+            run = pb.RunCommandMessage(result_completion_id=1)
+            peer.message(messages.RUN_COMMAND, run)
+            while True:
+                yield
+
+        world.sdk.script(GREET, busy)
+        await world.invoke()
+        await world.invoke()
+        await trio.sleep(5)
+        assert [peer.is_ended for peer in world.peers] == [False]
+
+    run_world(body, InvokerLimits(attempts_max=1))
+
+
+def test_while_places_become_free_only_the_long_silent_make_room() -> None:
+    """What a service computes outside a run is computed again after a suspension."""
+
+    async def body(world: InvokerWorld) -> None:
+        world.sdk.script(GREET, silent)
+        await world.invoke()
+        asked_after = 0
+        calls = [await world.invoke() for _ in range(30)]
+        while not world.peers[0].is_ended:
+            await trio.sleep(0.05)
+            await world.writer.submit(Kill(calls[asked_after]))
+            asked_after += 1
+        assert asked_after in range(18, 25)  # a second
+
+    run_world(body, InvokerLimits(attempts_max=2))
+
+
 def test_nobody_is_asked_again_before_the_first_could_answer() -> None:
     """A service that takes its time costs one more suspension a second, not all."""
 
