@@ -29,6 +29,7 @@ BODY_BYTES_MAX: Final = 33_554_432  # as the ingress: the state of one key may b
 UNFIT: Final = "Failed to deserialize the JSON body into the target type: "
 
 T = TypeVar("T")
+D = TypeVar("D", str, None)
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -206,17 +207,17 @@ def _misfit(error: UnfitError, request: Request) -> Response:
     return text(422, f"{UNFIT}{where}{error.reason}{at}")
 
 
-def parameter(request: Request, name: str) -> str | None:
-    """A query parameter; None when absent; raises RequestError with 400 when it is repeated."""
+def parameter(request: Request, name: str, default: D) -> str | D:
+    """A query parameter; raises RequestError with 400 when it is repeated."""
     values = request.query_params.getlist(name)
     if len(values) > 1:
         raise bad_query(f"duplicate field `{name}`")
-    return values[0] if values else None
+    return values[0] if values else default
 
 
 def flag(request: Request, name: str) -> bool | None:
     """A query parameter `true` or `false`; None when absent; raises RequestError with 400."""
-    value = parameter(request, name)
+    value = parameter(request, name, None)
     if value is None:
         return None
     if value not in {"true", "false"}:

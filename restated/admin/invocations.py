@@ -132,8 +132,7 @@ async def restart_as_new(request: Request) -> Response:
 async def end(request: Request) -> Response:
     """The old form: cancel, kill or purge without an answer about the outcome."""
     modes = {"cancel": Cancel, "kill": Kill, "purge": Purge}
-    mode = parameter(request, "mode")
-    mode = "cancel" if mode is None else mode
+    mode = parameter(request, "mode", "cancel")
     if mode not in modes and mode not in {name.title() for name in modes}:
         raise bad_query(
             f"mode: unknown variant `{mode}`, expected one of `Cancel`, `cancel`, `Kill`, `kill`, "
@@ -309,8 +308,7 @@ def _stored(deps: AdminDeps, invocation_id: str) -> Invocation | None:
 
 
 def _choice_in_query(request: Request, default: str) -> str:
-    value = parameter(request, "deployment")
-    return _checked_choice(default if value is None else value, "query parameter")
+    return _checked_choice(parameter(request, "deployment", default), "query parameter")
 
 
 def _choice_in_batch(asked: BatchBody, default: str) -> str:
@@ -328,9 +326,7 @@ def _checked_choice(value: str, where: str) -> str:
 
 
 def _from_in_query(request: Request) -> int:
-    value = parameter(request, "from")
-    if value is None:
-        return 0
+    value = parameter(request, "from", "0")
     if not (value.isascii() and value.isdecimal()):
         raise bad_query("from: invalid digit found in string")
     if len(value) > INDEX_DIGITS_MAX or int(value) > INDEX_MAX:

@@ -169,7 +169,7 @@ async def remove_cluster(request: Request) -> Response:
 
 async def list_subscriptions(request: Request) -> Response:
     """Subscriptions by id, those of one source or sink if asked for."""
-    source, sink = parameter(request, "source"), parameter(request, "sink")
+    source, sink = parameter(request, "source", None), parameter(request, "sink", None)
     with deps_of(request).store.snapshot() as view:
         shown = [
             _shown_subscription(row)

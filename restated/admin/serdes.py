@@ -85,7 +85,7 @@ async def _relay(
 
 def _deployment_of(request: Request) -> Deployment:
     """The one asked for, else that of the latest revision; RequestError with 400 or 404."""
-    wanted = parameter(request, "deployment")
+    wanted = parameter(request, "deployment", None)
     if wanted is None:
         return service_in_path(request).deployment
     try:
