@@ -166,10 +166,12 @@ def retry_delay_ms(policy: RetryPolicy, attempt: int, jitter: int) -> int:
     cap = float(policy.interval_ms_max)
     delay = float(policy.interval_ms)
     for _ in range(min(attempt - 1, GROWTH_STEPS_MAX)):
-        grown = delay * policy.factor
-        before, delay = delay, grown if 0 <= grown <= cap else cap
-        if delay == before:
+        following = delay * policy.factor
+        if not 0 <= following <= cap:
+            following = cap
+        if following == delay:
             break
+        delay = following
     return int(delay + max(JITTER_MS_MIN, JITTER_SHARE * delay * jitter / 1000))
 
 
