@@ -217,7 +217,7 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
         "RESTATE_DEFAULT_RETRY_POLICY__EXPONENTIATION_FACTOR",
     ),
     RETRY_INTERVAL_MS_MAX := Setting(
-        "retry.interval_max", DURATION, 60_000, "Longest delay between two attempts.",
+        "retry.interval_max", DURATION, 60_000, "Longest delay before each later retry.",
         "RESTATE_DEFAULT_RETRY_POLICY__MAX_INTERVAL", unit="duration",
     ),
     RETRY_ATTEMPTS_MAX := Setting[int | None](
